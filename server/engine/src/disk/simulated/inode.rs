@@ -1,0 +1,318 @@
+//! The content of one simulated file: what programs read, what the disk holds, and the changes between.
+//!
+//! Pages are shared between the two images and copied when written, so that a write, a sync and a power
+//! cut cost the pages they touch, however long the file is.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::survival::{Cut, Fate};
+
+const PAGE_BYTES: usize = 4096;
+const SECTOR_BYTES: usize = 512;
+const ALL_SECTORS: u8 = 0xff;
+
+type Page = [u8; PAGE_BYTES];
+
+/// One simulated file.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Inode {
+    /// What reads see.
+    live: Image,
+    /// What a power cut leaves when every pending change is lost.
+    durable: Image,
+    /// Changes since the last sync, oldest first.
+    pending: Vec<Pending>,
+    /// Pages a failed sync lost: clean in memory, so that no later sync writes them.
+    lost: BTreeSet<u64>,
+    /// A pending or lost change cut the file, so the images may differ beyond the noted pages.
+    was_cut: bool,
+    /// A sync failed since the last power cut.
+    sync_failed: bool,
+    /// Writes below this length find their space reserved.
+    allocated: u64,
+    /// True once the file has (had) a name.
+    pub(super) linked: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Image {
+    len: u64,
+    /// No page lies beyond `len`; a page that is missing, and bytes behind `len`, are zero.
+    pages: BTreeMap<u64, Arc<Page>>,
+}
+
+#[derive(Clone, Debug)]
+struct Pending {
+    at: u64,
+    /// The pages it wrote, as they were after it.
+    versions: Vec<Version>,
+    /// The length after it, when it changed the length.
+    len: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+struct Version {
+    index: u64,
+    /// The sectors it wrote, one bit each.
+    sectors: u8,
+    page: Arc<Page>,
+}
+
+impl Inode {
+    /// An empty file that has a name.
+    pub(super) fn named() -> Inode {
+        Inode {
+            linked: true,
+            ..Inode::default()
+        }
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.live.len
+    }
+
+    pub(super) fn allocated(&self) -> u64 {
+        self.allocated
+    }
+
+    /// The moment of the oldest pending change.
+    pub(super) fn oldest_pending(&self) -> Option<u64> {
+        self.pending.first().map(|pending| pending.at)
+    }
+
+    /// Fills `buffer` from `offset`; false when the file ends before.
+    pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> bool {
+        self.live.read(buffer, offset)
+    }
+
+    pub(super) fn write(&mut self, at: u64, bytes: &[u8], offset: u64) {
+        let end = offset + bytes.len() as u64;
+        let mut versions = Vec::with_capacity(bytes.len() / PAGE_BYTES + 1);
+        for (index, start, bytes) in by_page(bytes, offset) {
+            let page = match <&Page>::try_from(bytes) {
+                Ok(whole) => {
+                    let page = Arc::new(*whole);
+                    self.live.pages.insert(index, Arc::clone(&page));
+                    page
+                }
+                Err(_) => {
+                    let page = self.live.page_mut(index);
+                    page[start..start + bytes.len()].copy_from_slice(bytes);
+                    Arc::clone(&self.live.pages[&index])
+                }
+            };
+            versions.push(Version {
+                index,
+                sectors: sectors(start, bytes.len()),
+                page,
+            });
+        }
+        let len = (end > self.live.len).then_some(end);
+        self.live.len = self.live.len.max(end);
+        self.pending.push(Pending { at, versions, len });
+    }
+
+    pub(super) fn set_len(&mut self, at: u64, len: u64) {
+        if len == self.live.len {
+            return;
+        }
+        self.was_cut |= len < self.live.len;
+        self.allocated = self.allocated.min(len);
+        self.live.set_len(len);
+        self.pending.push(Pending {
+            at,
+            versions: Vec::new(),
+            len: Some(len),
+        });
+    }
+
+    pub(super) fn allocate(&mut self, at: u64, len: u64) {
+        if len > self.live.len {
+            self.set_len(at, len);
+        }
+        self.allocated = self.allocated.max(len);
+    }
+
+    /// A sync that succeeds. What an earlier failed one lost stays lost, unless the page was written anew.
+    pub(super) fn sync(&mut self) {
+        for pending in self.pending.drain(..) {
+            for Version { index, .. } in pending.versions {
+                self.durable.put(index, self.live.pages.get(&index));
+                self.lost.remove(&index);
+            }
+            if let Some(len) = pending.len {
+                // Only a cut has anything to drop here; the final length comes below.
+                self.durable.drop_beyond(len);
+            }
+        }
+        self.durable.set_len(self.live.len);
+        self.was_cut &= self.sync_failed;
+    }
+
+    /// A sync that fails: each pending change may have reached the disk; those that did not are forgotten
+    /// by the system, which still shows them to readers.
+    pub(super) fn fail_sync(&mut self, cut: &mut Cut) {
+        self.sync_failed = true;
+        for index in self.settle(cut) {
+            if self.live.pages.get(&index) != self.durable.pages.get(&index) {
+                self.lost.insert(index);
+            }
+        }
+    }
+
+    /// The power cut: what was synced stays, the rest as `cut` decides.
+    pub(super) fn crash(&mut self, cut: &mut Cut) {
+        if self.pending.is_empty() && !self.sync_failed {
+            return;
+        }
+        let touched = self.settle(cut);
+        if self.was_cut {
+            self.live = self.durable.clone();
+        } else {
+            for index in touched.into_iter().chain(std::mem::take(&mut self.lost)) {
+                self.live.put(index, self.durable.pages.get(&index));
+            }
+            self.live.set_len(self.durable.len);
+        }
+        self.lost.clear();
+        (self.was_cut, self.sync_failed) = (false, false);
+        self.allocated = self.allocated.min(self.live.len);
+    }
+
+    /// Decides about each pending change, in their order: a sector ends as one of the versions it had, the
+    /// length as one of the lengths. Answers the pages that were written.
+    fn settle(&mut self, cut: &mut Cut) -> Vec<u64> {
+        let mut touched = Vec::new();
+        for pending in self.pending.drain(..) {
+            let fate = cut.fate(pending.at);
+            for version in &pending.versions {
+                touched.push(version.index);
+                let kept = match fate {
+                    Fate::Lost => 0,
+                    Fate::Kept => version.sectors,
+                    Fate::Torn => cut.tear(version.sectors),
+                };
+                self.durable.take_sectors(version, kept);
+            }
+            if let Some(len) = pending.len
+                && (fate == Fate::Kept || (fate == Fate::Torn && cut.coin()))
+            {
+                self.durable.drop_beyond(len);
+                self.durable.len = len;
+            }
+        }
+        self.durable.drop_beyond(self.durable.len);
+        touched
+    }
+
+    /// Flips bits at rest. False beyond the end.
+    pub(super) fn corrupt(&mut self, offset: u64, mask: u8) -> bool {
+        let (index, byte) = (offset / PAGE_BYTES as u64, offset as usize % PAGE_BYTES);
+        let inside = offset < self.live.len;
+        for image in [&mut self.live, &mut self.durable] {
+            if offset < image.len {
+                image.page_mut(index)[byte] ^= mask;
+            }
+        }
+        inside
+    }
+
+    /// The content that survives when every pending change is lost.
+    pub(super) fn durable_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.durable.len as usize];
+        self.durable.read(&mut bytes, 0);
+        bytes
+    }
+}
+
+impl Image {
+    fn read(&self, buffer: &mut [u8], offset: u64) -> bool {
+        if offset
+            .checked_add(buffer.len() as u64)
+            .is_none_or(|end| end > self.len)
+        {
+            return false;
+        }
+        let mut done = 0;
+        while done < buffer.len() {
+            let position = offset + done as u64;
+            let start = (position % PAGE_BYTES as u64) as usize;
+            let n = (PAGE_BYTES - start).min(buffer.len() - done);
+            let part = &mut buffer[done..done + n];
+            match self.pages.get(&(position / PAGE_BYTES as u64)) {
+                Some(page) => part.copy_from_slice(&page[start..start + n]),
+                None => part.fill(0),
+            }
+            done += n;
+        }
+        true
+    }
+
+    fn page_mut(&mut self, index: u64) -> &mut Page {
+        Arc::make_mut(
+            self.pages
+                .entry(index)
+                .or_insert_with(|| Arc::new([0; PAGE_BYTES])),
+        )
+    }
+
+    fn put(&mut self, index: u64, page: Option<&Arc<Page>>) {
+        match page {
+            Some(page) => self.pages.insert(index, Arc::clone(page)),
+            None => self.pages.remove(&index),
+        };
+    }
+
+    fn take_sectors(&mut self, version: &Version, kept: u8) {
+        if kept == ALL_SECTORS {
+            self.pages.insert(version.index, Arc::clone(&version.page));
+        } else if kept != 0 {
+            let page = self.page_mut(version.index);
+            for sector in (0..8).filter(|sector| kept & (1 << sector) != 0) {
+                let bytes = sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES;
+                page[bytes.clone()].copy_from_slice(&version.page[bytes]);
+            }
+        }
+    }
+
+    fn set_len(&mut self, len: u64) {
+        self.drop_beyond(len);
+        self.len = len;
+    }
+
+    /// Zeroes what lies at and behind `len`.
+    fn drop_beyond(&mut self, len: u64) {
+        let whole = len.div_ceil(PAGE_BYTES as u64);
+        while let Some((&index, _)) = self.pages.range(whole..).next_back() {
+            self.pages.remove(&index);
+        }
+        let start = (len % PAGE_BYTES as u64) as usize;
+        if start > 0
+            && let Some(page) = self.pages.get_mut(&(len / PAGE_BYTES as u64))
+            && page[start..].iter().any(|&byte| byte != 0)
+        {
+            Arc::make_mut(page)[start..].fill(0);
+        }
+    }
+}
+
+/// The parts of a write: page, position in it, bytes.
+fn by_page(bytes: &[u8], offset: u64) -> impl Iterator<Item = (u64, usize, &[u8])> {
+    let (mut rest, mut position) = (bytes, offset);
+    std::iter::from_fn(move || {
+        let start = (position % PAGE_BYTES as u64) as usize;
+        let (part, others) = rest.split_at(rest.len().min(PAGE_BYTES - start));
+        let index = position / PAGE_BYTES as u64;
+        (rest, position) = (others, position + part.len() as u64);
+        (!part.is_empty()).then_some((index, start, part))
+    })
+}
+
+/// The sectors that `len` bytes from `start` touch.
+fn sectors(start: usize, len: usize) -> u8 {
+    let (first, last) = (start / SECTOR_BYTES, (start + len - 1) / SECTOR_BYTES);
+    (ALL_SECTORS << first) & (ALL_SECTORS >> (7 - last))
+}

@@ -1,0 +1,438 @@
+//! Each promise of the simulated disk, then redb over it.
+
+use std::collections::BTreeSet;
+
+use super::{random::Random, *};
+
+fn contents(disk: &SimulatedDisk, path: &str) -> Vec<u8> {
+    let file = disk.open(path).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+/// A disk with the durable file `f`.
+fn disk_with(bytes: &[u8], seed: u64) -> (Arc<SimulatedDisk>, Arc<dyn DiskFile>) {
+    let disk = SimulatedDisk::new(seed);
+    let file = disk.create("f").unwrap();
+    file.write_at(bytes, 0).unwrap();
+    file.sync_data().unwrap();
+    disk.sync_dir("").unwrap();
+    (disk, file)
+}
+
+fn kind<T>(result: io::Result<T>) -> io::ErrorKind {
+    result.err().expect("an error").kind()
+}
+
+#[test]
+fn what_was_not_synced_may_vanish_and_may_survive() {
+    for (survival, expected) in [
+        (Survival::Nothing, b"old content"),
+        (Survival::Everything, b"new content"),
+    ] {
+        let (disk, file) = disk_with(b"old content", 1);
+        file.write_at(b"new", 0).unwrap();
+        assert_eq!(contents(&disk, "f"), b"new content");
+        assert_eq!(disk.durable_snapshot()["f"], b"old content");
+        disk.crash_as(survival);
+        assert_eq!(contents(&disk, "f"), expected);
+    }
+}
+
+#[test]
+fn what_was_synced_survives_every_cut() {
+    for seed in 0..200 {
+        let (disk, file) = disk_with(&[1; 9000], seed);
+        file.write_at(&[2; 5000], 3000).unwrap();
+        file.set_len(8500).unwrap();
+        file.sync_data().unwrap();
+        let expected = contents(&disk, "f");
+        disk.crash();
+        assert_eq!(contents(&disk, "f"), expected);
+        assert_eq!(disk.durable_snapshot()["f"], expected);
+    }
+}
+
+#[test]
+fn a_name_is_lost_without_sync_dir() {
+    let disk = SimulatedDisk::new(1);
+    disk.create_dir("d").unwrap();
+    let file = disk.create("d/f").unwrap();
+    file.write_at(b"x", 0).unwrap();
+    file.sync_data().unwrap();
+    disk.sync_dir("d").unwrap();
+    disk.crash_as(Survival::Nothing);
+    assert_eq!(
+        kind(disk.read_dir("d")),
+        io::ErrorKind::NotFound,
+        "the parent was not synced"
+    );
+
+    disk.create_dir("d").unwrap();
+    disk.sync_dir("").unwrap();
+    let file = disk.create("d/f").unwrap();
+    file.sync_data().unwrap();
+    disk.crash_as(Survival::Nothing);
+    assert_eq!(disk.read_dir("d").unwrap().len(), 0);
+
+    disk.create("d/f").unwrap();
+    disk.sync_dir("d").unwrap();
+    disk.crash_as(Survival::Nothing);
+    assert_eq!(disk.live_files(), ["d/f"]);
+}
+
+#[test]
+fn a_removed_name_comes_back_with_its_durable_content() {
+    let (disk, file) = disk_with(b"old", 1);
+    file.write_at(b"new", 0).unwrap();
+    disk.unlink("f").unwrap();
+    assert_eq!(kind(disk.open("f")), io::ErrorKind::NotFound);
+    let mut bytes = [0; 3];
+    file.read_at(&mut bytes, 0).unwrap();
+    assert_eq!(&bytes, b"new", "an unlinked file stays readable");
+    disk.crash_as(Survival::Nothing);
+    assert_eq!(contents(&disk, "f"), b"old");
+    disk.unlink("f").unwrap();
+    disk.sync_dir("").unwrap();
+    disk.crash_as(Survival::Nothing);
+    assert_eq!(disk.live_files().len(), 0);
+}
+
+#[test]
+fn a_rename_happens_entirely_or_not_at_all() {
+    let mut outcomes = BTreeSet::new();
+    for seed in 0..200 {
+        let (disk, _) = disk_with(b"x", seed);
+        disk.rename("f", "g").unwrap();
+        assert_eq!(kind(disk.rename("f", "h")), io::ErrorKind::NotFound);
+        disk.crash();
+        outcomes.insert(disk.live_files());
+    }
+    assert_eq!(
+        outcomes,
+        BTreeSet::from([vec!["f".to_owned()], vec!["g".to_owned()]])
+    );
+}
+
+#[test]
+fn a_move_between_directories_may_show_both_names_but_never_none() {
+    let mut outcomes = BTreeSet::new();
+    for seed in 0..300 {
+        let (disk, _) = disk_with(b"x", seed);
+        disk.create_dir("d").unwrap();
+        disk.sync_dir("").unwrap();
+        disk.rename("f", "d/f").unwrap();
+        if seed % 3 == 0 {
+            disk.sync_dir("").unwrap();
+            disk.crash();
+            assert_eq!(
+                disk.live_files(),
+                ["d/f"],
+                "the old name does not go before the new one"
+            );
+        } else {
+            disk.crash();
+            outcomes.insert(disk.live_files());
+        }
+    }
+    assert_eq!(outcomes.len(), 3, "{outcomes:?}");
+    assert!(!outcomes.contains(&vec![]));
+}
+
+#[test]
+fn an_unnamed_file_vanishes_unless_it_is_linked() {
+    let disk = SimulatedDisk::new(1);
+    let file = disk.create_unnamed("").unwrap();
+    file.write_at(b"body", 0).unwrap();
+    file.sync_data().unwrap();
+    assert_eq!(disk.live_files().len(), 0);
+    disk.create("taken").unwrap();
+    assert_eq!(
+        kind(disk.link(&*file, "taken")),
+        io::ErrorKind::AlreadyExists
+    );
+    disk.link(&*file, "f").unwrap();
+    disk.sync_dir("").unwrap();
+    let other = disk.create_unnamed("").unwrap();
+    disk.crash_as(Survival::Everything);
+    assert_eq!(contents(&disk, "f"), b"body");
+    assert_eq!(disk.live_files(), ["f", "taken"]);
+    assert_eq!(kind(disk.link(&*other, "g")), io::ErrorKind::Other);
+}
+
+#[test]
+fn verbs_refuse_as_the_system_does() {
+    let (disk, file) = disk_with(b"x", 1);
+    disk.create_dir("d").unwrap();
+    disk.create_dir("d").unwrap();
+    disk.create("d/g").unwrap();
+    assert_eq!(kind(disk.create_dir("f")), io::ErrorKind::NotADirectory);
+    assert_eq!(kind(disk.create("f")), io::ErrorKind::AlreadyExists);
+    assert_eq!(kind(disk.create("none/f")), io::ErrorKind::NotFound);
+    assert_eq!(kind(disk.rename("f", "d/g")), io::ErrorKind::AlreadyExists);
+    assert_eq!(kind(disk.remove_dir("d")), io::ErrorKind::DirectoryNotEmpty);
+    assert_eq!(kind(disk.unlink("d")), io::ErrorKind::IsADirectory);
+    assert_eq!(
+        kind(file.read_at(&mut [0; 2], 0)),
+        io::ErrorKind::UnexpectedEof
+    );
+    file.read_at(&mut [], 1).unwrap();
+    disk.unlink("d/g").unwrap();
+    disk.remove_dir("d").unwrap();
+    assert_eq!(kind(disk.read_dir("d")), io::ErrorKind::NotFound);
+}
+
+#[test]
+fn writes_are_torn_at_sectors_and_nowhere_else() {
+    let mut torn = 0;
+    for seed in 0..300 {
+        let (disk, file) = disk_with(&[1; 16384], seed);
+        file.write_at(&[2; 16384], 0).unwrap();
+        disk.crash();
+        let bytes = contents(&disk, "f");
+        let sectors: Vec<_> = bytes.chunks(512).collect();
+        assert!(
+            sectors
+                .iter()
+                .all(|sector| sector.iter().all(|byte| byte == &sector[0]))
+        );
+        torn += u32::from(sectors.iter().any(|sector| sector[0] != sectors[0][0]));
+    }
+    assert!((30..200).contains(&torn), "{torn} of 300 writes were torn");
+}
+
+#[test]
+fn a_failed_sync_forgets_what_it_did_not_write() {
+    let (mut lost, mut kept) = (0, 0);
+    for seed in 0..300 {
+        let (disk, file) = disk_with(&[1; 8192], seed);
+        file.write_at(&[2; 8192], 0).unwrap();
+        disk.fail_sync_after(1);
+        assert_eq!(file.sync_data().unwrap_err().raw_os_error(), Some(5));
+        assert_eq!(contents(&disk, "f"), [2; 8192], "readers still see it");
+        file.write_at(&[3; 100], 4096).unwrap();
+        file.sync_data().unwrap();
+        disk.crash();
+        let bytes = contents(&disk, "f");
+        assert_eq!(bytes[4096..4196], [3; 100]);
+        assert_eq!(bytes[4196..], [2; 3996], "a page written anew is whole");
+        lost += u32::from(bytes[..4096].contains(&1));
+        kept += u32::from(bytes[..4096].contains(&2));
+    }
+    assert!(lost > 50 && kept > 50, "{lost} lost, {kept} kept");
+}
+
+#[test]
+fn a_failed_directory_sync_leaves_its_changes_pending() {
+    for seed in 0..100 {
+        let disk = SimulatedDisk::new(seed);
+        for name in ["a", "b", "c"] {
+            disk.create(name).unwrap();
+        }
+        disk.fail_sync_after(1);
+        disk.sync_dir("").unwrap_err();
+        disk.sync_dir("").unwrap();
+        disk.crash();
+        assert_eq!(disk.live_files(), ["a", "b", "c"]);
+    }
+}
+
+#[test]
+fn the_power_goes_at_the_chosen_operation() {
+    let mut outcomes = BTreeSet::new();
+    for seed in 0..100 {
+        let (disk, file) = disk_with(b"00", seed);
+        let before = disk.operations();
+        disk.crash_at(2);
+        file.write_at(b"1", 0).unwrap();
+        assert!(disk.is_powered());
+        assert_eq!(kind(file.write_at(b"2", 1)), io::ErrorKind::Other);
+        assert!(!disk.is_powered());
+        assert_eq!(kind(file.sync_data()), io::ErrorKind::Other);
+        assert_eq!(kind(disk.open("f")), io::ErrorKind::Other);
+        assert_eq!(kind(disk.read_dir("")), io::ErrorKind::Other);
+        assert_eq!(disk.operations(), before + 2);
+        disk.crash_as(Survival::Everything);
+        outcomes.insert(contents(&disk, "f"));
+    }
+    assert_eq!(outcomes, BTreeSet::from([b"10".to_vec(), b"12".to_vec()]));
+}
+
+#[test]
+fn handles_die_with_the_machine() {
+    let (disk, file) = disk_with(b"x", 1);
+    disk.crash();
+    assert_eq!(kind(file.len()), io::ErrorKind::Other);
+    assert_eq!(kind(file.read_at(&mut [0], 0)), io::ErrorKind::Other);
+    assert_eq!(kind(file.write_at(b"y", 0)), io::ErrorKind::Other);
+    assert_eq!(kind(file.sync_data()), io::ErrorKind::Other);
+    assert_eq!(contents(&disk, "f"), b"x");
+}
+
+#[test]
+fn faults_come_at_their_rates_and_reserved_space_does_not_run_out() {
+    let (disk, file) = disk_with(&[0; 4096], 1);
+    file.allocate(8192).unwrap();
+    let always = 1_000_000;
+    disk.set_faults(Faults {
+        full_on_write: always,
+        full_on_create: always,
+        full_on_allocate: always,
+        read_errors: always / 2,
+        ..Faults::default()
+    });
+    assert_eq!(kind(disk.create("g")), io::ErrorKind::StorageFull);
+    assert_eq!(kind(file.allocate(8193)), io::ErrorKind::StorageFull);
+    assert_eq!(
+        kind(file.write_at(&[1; 4097], 4096)),
+        io::ErrorKind::StorageFull
+    );
+    file.allocate(8192).unwrap();
+    file.write_at(&[1; 4096], 4096).unwrap();
+    let failures = (0..1000)
+        .filter(|_| file.read_at(&mut [0], 0).is_err())
+        .count();
+    assert!((400..600).contains(&failures), "{failures}");
+    disk.set_faults(Faults {
+        write_errors: always,
+        sync_errors: always,
+        ..Faults::default()
+    });
+    assert_eq!(file.write_at(b"x", 0).unwrap_err().raw_os_error(), Some(5));
+    assert_eq!(file.sync_data().unwrap_err().raw_os_error(), Some(5));
+}
+
+#[test]
+fn bits_rot_at_rest() {
+    let (disk, _) = disk_with(&[0b1010; 5000], 1);
+    disk.corrupt("f", 4999, 0b0110).unwrap();
+    assert_eq!(
+        kind(disk.corrupt("f", 5000, 1)),
+        io::ErrorKind::UnexpectedEof
+    );
+    disk.crash();
+    assert_eq!(contents(&disk, "f")[4998..], [0b1010, 0b1100]);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_accidents() {
+    let run = |seed| {
+        let (disk, _) = disk_with(&[1; 20_000], 7);
+        let disk = disk.fork(seed);
+        for round in 0..20 {
+            let file = disk.open("f").unwrap();
+            file.write_at(&[round; 10_000], u64::from(round) * 700)
+                .unwrap();
+            let _ = disk.create(&format!("g{round}"));
+            disk.crash();
+        }
+        disk.durable_snapshot()
+    };
+    assert_eq!(run(1), run(1));
+    assert_ne!(run(1), run(2));
+}
+
+#[test]
+fn a_fork_leaves_its_origin_alone() {
+    let (disk, file) = disk_with(b"one", 1);
+    let fork = disk.fork(2);
+    fork.open("f").unwrap().write_at(b"two", 0).unwrap();
+    fork.create("g").unwrap();
+    file.write_at(b"six", 0).unwrap();
+    assert_eq!(contents(&fork, "f"), b"two");
+    assert_eq!(contents(&disk, "f"), b"six");
+    assert_eq!(disk.live_files(), ["f"]);
+}
+
+/// Random changes of one file: after a cut each byte is one it was since the last sync, and so is the
+/// length; without cuts of the file the same holds of each sector as a whole.
+#[test]
+fn after_a_cut_everything_is_as_it_was_at_some_moment_since_the_sync() {
+    for seed in 0..2000 {
+        let mut random = Random::new(seed);
+        let shrinks = seed % 2 == 0;
+        let (disk, _) = disk_with(&[255; 6000], seed);
+        for _ in 0..3 {
+            let file = disk.open("f").unwrap();
+            let mut versions = vec![contents(&disk, "f")];
+            let mut failed = false;
+            for step in 0..random.below(12) {
+                match random.below(8) {
+                    0 if shrinks => file.set_len(random.below(16_000)).unwrap(),
+                    1 => file.allocate(random.below(16_000)).unwrap(),
+                    2 => {
+                        file.sync_data().unwrap();
+                        if !failed {
+                            versions.clear();
+                        }
+                    }
+                    3 if random.below(8) == 0 => {
+                        disk.fail_sync_after(1);
+                        file.sync_data().unwrap_err();
+                        failed = true;
+                    }
+                    _ => {
+                        let bytes = vec![step as u8 + 1; 1 + random.below(7000) as usize];
+                        file.write_at(&bytes, random.below(8000)).unwrap();
+                    }
+                }
+                versions.push(contents(&disk, "f"));
+            }
+            disk.crash();
+            let left = contents(&disk, "f");
+            assert_eq!(left, disk.durable_snapshot()["f"], "seed {seed}");
+            check_versions(seed, &left, &versions, if shrinks { 1 } else { 512 });
+        }
+    }
+}
+
+fn check_versions(seed: u64, left: &[u8], versions: &[Vec<u8>], unit: usize) {
+    assert!(
+        versions.iter().any(|version| version.len() == left.len()),
+        "seed {seed}: length"
+    );
+    for (n, part) in left.chunks(unit).enumerate() {
+        let at = |version: &Vec<u8>| -> Vec<u8> {
+            let bytes = version.iter().skip(n * unit).copied();
+            bytes.chain(std::iter::repeat(0)).take(part.len()).collect()
+        };
+        assert!(
+            versions.iter().any(|version| at(version) == part),
+            "seed {seed}: part {n}"
+        );
+    }
+}
+
+/// What the disk itself costs a simulated run: run with `--ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn a_run_of_writes_and_cuts() {
+    const RUNS: u32 = 1000;
+    let (template, file) = disk_with(&[0; 4096], 1);
+    file.allocate(64 << 20).unwrap();
+    file.sync_data().unwrap();
+    let start = std::time::Instant::now();
+    for seed in 0..u64::from(RUNS) {
+        let disk = template.fork(seed);
+        for life in 0..5 {
+            let file = disk.open("f").unwrap();
+            for step in 0..60 {
+                file.write_at(&[step; 4096], (life * 60 + u64::from(step)) * 4096)
+                    .unwrap();
+                if step % 3 == 0 {
+                    file.sync_data().unwrap();
+                }
+            }
+            for name in 0..5 {
+                let body = disk.create_unnamed("").unwrap();
+                body.write_at(&[7; 20_000], 0).unwrap();
+                body.sync_data().unwrap();
+                disk.link(&*body, &format!("body-{life}-{name}")).unwrap();
+                disk.sync_dir("").unwrap();
+            }
+            disk.crash();
+        }
+    }
+    println!("300 writes, 25 files, 5 cuts: {:?}", start.elapsed() / RUNS);
+}
