@@ -1,0 +1,215 @@
+//! The sums of a body: MD5 for the ETag, SHA-256, CRC64-NVME, and the one that the writer chose.
+
+use md5::{Digest as _, Md5};
+use sha1::Sha1;
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+use crate::{
+    error::{Error, ErrorKind, Result},
+    types::{Checksum, ChecksumAlgorithm, ETag, PutOptions},
+};
+
+/// Sums under way. Each is optional, so that MD5 can be computed on a thread of its own.
+#[derive(Default)]
+pub struct Digests {
+    md5: Option<Md5>,
+    others: Option<Others>,
+}
+
+struct Others {
+    sha256: Sha256,
+    crc64: crc_fast::Digest,
+    chosen: Option<(ChecksumAlgorithm, Chosen)>,
+}
+
+enum Chosen {
+    Crc(crc_fast::Digest),
+    Sha1(Sha1),
+    /// One that is computed anyhow.
+    Shared,
+}
+
+impl Digests {
+    /// All sums but MD5.
+    pub fn without_md5(chosen: Option<ChecksumAlgorithm>) -> Self {
+        let crc = |algorithm| Chosen::Crc(crc_fast::Digest::new(algorithm));
+        let others = Others {
+            sha256: Sha256::new(),
+            crc64: crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme),
+            chosen: chosen.map(|algorithm| {
+                let state = match algorithm {
+                    ChecksumAlgorithm::Crc32 => crc(crc_fast::CrcAlgorithm::Crc32IsoHdlc),
+                    ChecksumAlgorithm::Crc32c => crc(crc_fast::CrcAlgorithm::Crc32Iscsi),
+                    ChecksumAlgorithm::Sha1 => Chosen::Sha1(Sha1::new()),
+                    ChecksumAlgorithm::Crc64Nvme | ChecksumAlgorithm::Sha256 => Chosen::Shared,
+                };
+                (algorithm, state)
+            }),
+        };
+        Self {
+            md5: None,
+            others: Some(others),
+        }
+    }
+
+    /// MD5 alone.
+    pub fn only_md5() -> Self {
+        Self {
+            md5: Some(Md5::new()),
+            others: None,
+        }
+    }
+
+    /// All sums of a body that is at hand.
+    pub fn of(bytes: &[u8], chosen: Option<ChecksumAlgorithm>) -> Self {
+        let mut all = Self::without_md5(chosen).with_md5_of(Self::only_md5());
+        all.update(bytes);
+        all
+    }
+
+    /// These sums and the MD5 of `other`.
+    pub fn with_md5_of(mut self, other: Self) -> Self {
+        self.md5 = other.md5;
+        self
+    }
+
+    /// Takes the next bytes of the body.
+    pub fn update(&mut self, bytes: &[u8]) {
+        if let Some(md5) = &mut self.md5 {
+            md5.update(bytes);
+        }
+        let Some(others) = &mut self.others else {
+            return;
+        };
+        others.sha256.update(bytes);
+        others.crc64.update(bytes);
+        match &mut others.chosen {
+            Some((_, Chosen::Crc(crc))) => crc.update(bytes),
+            Some((_, Chosen::Sha1(sha1))) => sha1.update(bytes),
+            Some((_, Chosen::Shared)) | None => {}
+        }
+    }
+
+    /// The sums of the whole body.
+    pub fn finish(self) -> Sums {
+        let others = self.others.expect("finished with all sums");
+        let sha256: [u8; 32] = others.sha256.finalize().into();
+        let crc64 = others.crc64.finalize();
+        let chosen = others.chosen.map(|(algorithm, state)| {
+            let value = match (state, algorithm) {
+                (Chosen::Crc(crc), _) => (crc.finalize() as u32).to_be_bytes().to_vec(),
+                (Chosen::Sha1(sha1), _) => sha1.finalize().to_vec(),
+                (Chosen::Shared, ChecksumAlgorithm::Sha256) => sha256.to_vec(),
+                (Chosen::Shared, _) => crc64.to_be_bytes().to_vec(),
+            };
+            Checksum { algorithm, value }
+        });
+        let md5 = self.md5.expect("finished with all sums").finalize().into();
+        Sums {
+            md5,
+            sha256,
+            crc64,
+            chosen,
+        }
+    }
+}
+
+/// The sums of a body.
+pub struct Sums {
+    /// MD5.
+    pub md5: [u8; 16],
+    /// SHA-256.
+    pub sha256: [u8; 32],
+    /// CRC64-NVME.
+    pub crc64: u64,
+    /// The one that the writer chose.
+    pub chosen: Option<Checksum>,
+}
+
+impl Sums {
+    /// The MD5 in hex: the ETag of an object that was written at once.
+    pub fn etag(&self) -> ETag {
+        ETag::new(
+            self.md5
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>(),
+        )
+    }
+
+    /// Compares with everything that the writer said the sums would be.
+    pub fn check(&self, options: &PutOptions, trailer: Option<&Checksum>) -> Result<()> {
+        if options
+            .content_sha256
+            .is_some_and(|sha256| !same(&sha256, &self.sha256))
+        {
+            return Err(Error::new(
+                ErrorKind::XAmzContentSHA256Mismatch,
+                "The provided x-amz-content-sha256 does not match what was computed from the body.",
+            ));
+        }
+        if options
+            .content_md5
+            .is_some_and(|md5| !same(&md5, &self.md5))
+        {
+            return Err(Error::new(
+                ErrorKind::BadDigest,
+                "The Content-MD5 you specified did not match what we received.",
+            ));
+        }
+        for expected in options.checksum.iter().chain(trailer) {
+            let computed = self
+                .chosen
+                .as_ref()
+                .filter(|c| c.algorithm == expected.algorithm);
+            if !computed.is_some_and(|computed| same(&computed.value, &expected.value)) {
+                return Err(Error::new(
+                    ErrorKind::BadDigest,
+                    format!(
+                        "The {} you specified did not match the calculated checksum.",
+                        expected.algorithm.name()
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.ct_eq(b).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_of_the_check_string_are_the_published_ones() {
+        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let expected = [
+            (ChecksumAlgorithm::Crc32, "cbf43926"),
+            (ChecksumAlgorithm::Crc32c, "e3069283"),
+            (ChecksumAlgorithm::Crc64Nvme, "ae8b14860a799888"),
+            (
+                ChecksumAlgorithm::Sha1,
+                "f7c3bc1d808e04732adf679965ccc34ca7ae3441",
+            ),
+            (
+                ChecksumAlgorithm::Sha256,
+                "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225",
+            ),
+        ];
+        for (algorithm, value) in expected {
+            let sums = Digests::of(b"123456789", Some(algorithm)).finish();
+            assert_eq!(
+                hex(&sums.chosen.unwrap().value),
+                value,
+                "{}",
+                algorithm.name()
+            );
+            assert_eq!(hex(&sums.md5), "25f9e794323b453885f5181f1b624d0b");
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! Jay's engine: the object store itself, without HTTP and sockets. Also the in-process API.
+//!
+//! A front decodes a request, calls one method of [`Engine`] and encodes the answer; it holds nothing else,
+//! so it cannot bypass what is decided here. What is acknowledged is durable: see ARCHITECTURE.md for how,
+//! and FORMAT.md for every byte on disk.
+//!
+//! ```
+//! # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let secret = zeroize::Zeroizing::new("an access secret".to_owned());
+//! use jay_engine::{BucketName, Engine, EngineConfig, ObjectKey, PutOptions, SeedToken};
+//!
+//! let config = EngineConfig::new(dir.path(), "a signing secret of at least 32 bytes");
+//! let engine = Engine::open(config).unwrap();
+//! # runtime.block_on(async {
+//! let seed = SeedToken { account: "me".into(), id: "key".into(), secret };
+//! engine.seed_token(seed).await?;
+//! let (caller, _) = engine.signing_key("key", "20260101", "us-east-1")?;
+//!
+//! let (bucket, key) = (BucketName::parse("photos")?, ObjectKey::parse("a/b.jpg")?);
+//! engine.create_bucket(&caller, &bucket).await?;
+//! let mut put = engine.put_object(&caller, &bucket, &key, PutOptions::default()).await?;
+//! put.write("hello".into()).await?;
+//! let stored = put.finish(None).await?;
+//! assert_eq!(stored.etag.as_str(), "5d41402abc4b2a76b9719d911017c592");
+//!
+//! let mut got = engine.get_object(&caller, &bucket, &key, None).await?;
+//! assert_eq!(got.next().await?.as_deref(), Some(&b"hello"[..]));
+//! # Ok::<_, jay_engine::Error>(())
+//! # }).unwrap();
+//! engine.close();
+//! ```
+
+pub mod auth;
+pub mod blob;
+mod codec;
+mod digest;
+pub mod disk;
+pub mod env;
+mod error;
+pub mod maintenance;
+pub mod meta;
+pub mod planted;
+pub mod service;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
+mod types;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use zeroize::Zeroizing;
+
+use crate::{
+    auth::Secrets,
+    disk::{Disk, real::RealDisk},
+    env::Env,
+    maintenance::gc::Collector,
+    meta::{
+        key::{Key, after_prefix, tag},
+        local::{recovery, runtime::LocalStore},
+        record::Record,
+    },
+    service::Service,
+};
+pub use crate::{
+    auth::{Caller, SigningKey},
+    error::{Error, ErrorKind, Result},
+    meta::local::LocalConfig,
+    service::{
+        object::{ObjectReader, ObjectWriter},
+        token::{SeedOutcome, SeedReport, SeedToken},
+    },
+    types::*,
+};
+
+/// Where a store lives and how much memory it may take.
+#[derive(Clone)]
+pub struct EngineConfig {
+    /// Its directory, made when it is missing.
+    pub data_dir: PathBuf,
+    /// Seals token secrets at rest; at least 32 bytes.
+    pub signing_secret: Zeroizing<String>,
+    /// Longest body that is kept in the log instead of a file of its own, in bytes (128 KiB).
+    pub inline_max: usize,
+    /// Time between passes of the collector (15 min).
+    pub collect_every: Duration,
+    /// Sizes and limits of log and index.
+    pub local: LocalConfig,
+}
+
+impl EngineConfig {
+    /// The defaults for a store in `data_dir`.
+    pub fn new(data_dir: impl Into<PathBuf>, signing_secret: impl Into<String>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            signing_secret: Zeroizing::new(signing_secret.into()),
+            inline_max: 128 << 10,
+            collect_every: Duration::from_secs(15 * 60),
+            local: LocalConfig::default(),
+        }
+    }
+}
+
+/// Why a store could not be opened; says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error(
+        "{dir} is in use by another process: stop that one, or choose another directory (JAY_DATA_DIR)"
+    )]
+    AlreadyRunning {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// This user may not use the directory.
+    #[error(
+        "{dir} cannot be used: {source}. Give this user rights on it, or choose another directory (JAY_DATA_DIR)"
+    )]
+    NoAccess {
+        /// The directory.
+        dir: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// The signing secret is not the one that the store was made with.
+    #[error(
+        "the signing secret is not the one this store was made with: set JAY_SIGNING_SECRET to that one"
+    )]
+    WrongSecret,
+    /// What is on the disk is not what was put there.
+    #[error("{what}")]
+    Damaged {
+        /// What is damaged, and how to go on.
+        what: String,
+    },
+    /// The disk failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was attempted.
+        what: String,
+        /// What the operating system says.
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn io(what: &str, source: io::Error) -> Self {
+        OpenError::Io {
+            what: what.into(),
+            source,
+        }
+    }
+}
+
+/// Shortest time between two passes of the collector.
+const COLLECT_PAUSE: Duration = Duration::from_millis(200);
+
+/// The object store. Cheap to clone; all clones are one store.
+#[derive(Clone)]
+pub struct Engine {
+    service: Arc<Service>,
+    running: Arc<Running>,
+}
+
+/// What ends when the store is closed.
+struct Running {
+    store: Arc<LocalStore>,
+    collector: Mutex<Option<std::thread::JoinHandle<()>>>,
+    collector_stop: Arc<AtomicBool>,
+    /// Dropped last: the directory is free only then.
+    lock: Mutex<Option<disk::real::LockGuard>>,
+}
+
+impl Engine {
+    /// Opens the store, making it when there is none: recovers, then starts its threads. Waits for the disk.
+    pub fn open(config: EngineConfig) -> Result<Engine, OpenError> {
+        let (disk, lock) = open_disk(&config.data_dir)?;
+        let env = Env::real();
+        let opened = recovery::open(disk, config.local.clone(), env.clone())?;
+        let collector = Collector::new(opened.local.clone());
+        let files = opened.local.files.clone();
+        let store = LocalStore::start(opened)
+            .map_err(|e| OpenError::io("a thread could not be started", e))?;
+        let service = Arc::new(Service {
+            meta: store.clone(),
+            blobs: Arc::new(files),
+            secrets: Secrets::new(&config.signing_secret),
+            env,
+            inline_max: config.inline_max,
+        });
+        check_secret(&service)?;
+        let collector_stop = Arc::new(AtomicBool::default());
+        let (s, stop, every) = (store.clone(), collector_stop.clone(), config.collect_every);
+        let thread = std::thread::Builder::new()
+            .name("jay-collector".into())
+            .spawn(move || run_collector(&s, collector, &stop, every))
+            .map_err(|e| OpenError::io("a thread could not be started", e))?;
+        let collector = Mutex::new(Some(thread));
+        let running = Running {
+            store,
+            collector,
+            collector_stop,
+            lock: Mutex::new(Some(lock)),
+        };
+        Ok(Engine {
+            service,
+            running: Arc::new(running),
+        })
+    }
+
+    /// Commits what waits, brings the index up to date and ends the threads. Waits for the disk. Later
+    /// writes answer [`ErrorKind::ServiceUnavailable`].
+    pub fn close(&self) {
+        self.running.close();
+    }
+
+    /// Makes an access key that the configuration asks for, unless it is there.
+    pub async fn seed_token(&self, seed: SeedToken) -> Result<SeedReport> {
+        self.service.seed_token(&seed).await
+    }
+
+    /// The signing key of an access key for a day (`yyyymmdd`) and region, and who calls when it verifies.
+    /// [`ErrorKind::InvalidAccessKeyId`] when the key is unknown, revoked or expired.
+    pub fn signing_key(
+        &self,
+        access_key_id: &str,
+        date: &str,
+        region: &str,
+    ) -> Result<(Caller, SigningKey)> {
+        self.service.signing_key(access_key_id, date, region)
+    }
+
+    /// Creates a bucket of the caller's account.
+    pub async fn create_bucket(&self, caller: &Caller, bucket: &BucketName) -> Result<()> {
+        self.service.create_bucket(caller, bucket).await
+    }
+
+    /// What a bucket is.
+    pub async fn head_bucket(&self, caller: &Caller, bucket: &BucketName) -> Result<BucketInfo> {
+        self.service.head_bucket(caller, bucket)
+    }
+
+    /// Deletes an empty bucket.
+    pub async fn delete_bucket(&self, caller: &Caller, bucket: &BucketName) -> Result<()> {
+        self.service.delete_bucket(caller, bucket).await
+    }
+
+    /// The buckets of the caller's account, by name.
+    pub async fn list_buckets(&self, caller: &Caller) -> Result<Vec<BucketInfo>> {
+        self.service.list_buckets(caller)
+    }
+
+    /// Checks rights and bucket, then takes the body of an object.
+    pub async fn put_object(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        options: PutOptions,
+    ) -> Result<ObjectWriter> {
+        self.service.put_object(caller, bucket, key, options).await
+    }
+
+    /// Opens an object for reading, whole or in part.
+    pub async fn get_object(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        range: Option<ByteRange>,
+    ) -> Result<ObjectReader> {
+        self.service.get_object(caller, bucket, key, range).await
+    }
+
+    /// What an object is, without its body.
+    pub async fn head_object(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        key: &ObjectKey,
+    ) -> Result<ObjectInfo> {
+        self.service.head_object(caller, bucket, key)
+    }
+
+    /// Deletes an object; fine when there is none.
+    pub async fn delete_object(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        key: &ObjectKey,
+    ) -> Result<()> {
+        self.service.delete_object(caller, bucket, key).await
+    }
+
+    /// Deletes many objects in shared commits: one result a key, in order.
+    pub async fn delete_objects(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        keys: &[ObjectKey],
+    ) -> Result<Vec<Result<()>>> {
+        self.service.delete_objects(caller, bucket, keys).await
+    }
+
+    /// One page of a listing.
+    pub async fn list_objects(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        options: &ListOptions,
+    ) -> Result<ListPage> {
+        let (service, caller) = (self.service.clone(), caller.clone());
+        let (bucket, options) = (bucket.clone(), options.clone());
+        let page = move || service.list_objects(&caller, &bucket, &options);
+        tokio::task::spawn_blocking(page).await.map_err(|error| {
+            Error::new(ErrorKind::InternalError, "A task of the store failed.").with_source(error)
+        })?
+    }
+
+    /// Why the store refuses to write, if it does.
+    pub fn stopped(&self) -> Option<String> {
+        self.running.store.local().stopped()
+    }
+}
+
+impl Running {
+    fn close(&self) {
+        self.collector_stop.store(true, Ordering::Release);
+        self.store.local().collection_wanted();
+        if let Some(thread) = self.collector.lock().expect("no holder panics").take() {
+            let _ = thread.join();
+        }
+        self.store.close();
+        self.lock.lock().expect("no holder panics").take();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn open_disk(dir: &Path) -> Result<(Arc<dyn Disk>, disk::real::LockGuard), OpenError> {
+    let no_access = |source| OpenError::NoAccess {
+        dir: dir.to_owned(),
+        source,
+    };
+    let disk = RealDisk::open(dir).map_err(no_access)?;
+    match disk.lock("LOCK") {
+        Ok(lock) => Ok((disk, lock)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(OpenError::AlreadyRunning {
+            dir: dir.to_owned(),
+        }),
+        Err(error) => Err(no_access(error)),
+    }
+}
+
+/// Refuses a signing secret that does not open what the store holds.
+fn check_secret(service: &Service) -> Result<(), OpenError> {
+    let from = [tag::TOKEN];
+    let rows = service
+        .meta
+        .scan(&from, after_prefix(&from).as_deref(), 1)
+        .map_err(|e| OpenError::Damaged {
+            what: e.to_string(),
+        })?;
+    for (key, record) in rows {
+        if let (Ok(Key::Token(id)), Record::Token(token)) = (Key::decode(&key), record) {
+            let opened = service.secrets.open(&id, &token.sealed_secret);
+            opened.map_err(|_| OpenError::WrongSecret)?;
+        }
+    }
+    Ok(())
+}
+
+fn run_collector(store: &LocalStore, mut collector: Collector, stop: &AtomicBool, every: Duration) {
+    let stopped = || stop.load(Ordering::Acquire);
+    let mut swept: Option<Instant> = None;
+    while !stopped() {
+        let sweep = swept.is_none_or(|at| at.elapsed() >= every);
+        collector.begin(sweep);
+        loop {
+            match collector.step(&mut |transactions| store.commit_all(transactions)) {
+                Ok(true) if !stopped() => {}
+                Ok(_) => {
+                    swept = if sweep { Some(Instant::now()) } else { swept };
+                    break;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the collector could not finish its pass");
+                    break;
+                }
+            }
+        }
+        // Frees come in crowds: one pass takes them all.
+        std::thread::sleep(COLLECT_PAUSE);
+        store.local().wait_for_collection(every);
+    }
+}

@@ -1,0 +1,299 @@
+//! The collector: removes files that the free list names, files that were never committed, and log files
+//! in which nothing lives; moves the last living records out of log files that are mostly dead.
+//!
+//! A step function. It changes rows by the same transactions as everybody; a move is conditional on the
+//! version it moves, so an overwrite in between wins.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    blob::BlobStore,
+    error::Result,
+    meta::{
+        Body, Change, CommitError, Precondition, Transaction,
+        key::{BlobId, Key, after_prefix, tag},
+        local::{
+            Local,
+            log::{self, Batch, HeaderBlock, PAGE_BYTES, PackHeader, Position, Scanned},
+            packs::Packs,
+        },
+        record::{Location, Record},
+    },
+};
+
+/// Entries of the free list that one step takes.
+const FREE_PER_STEP: usize = 256;
+/// Log files shorter than a quarter of the usual length that are let be before they are merged.
+const SHORT_PACKS_MAX: usize = 8;
+
+/// Commits transactions and waits for the answers.
+pub type CommitAll<'a> = &'a mut dyn FnMut(Vec<Transaction>) -> Vec<Result<(), CommitError>>;
+
+/// See the module.
+pub struct Collector {
+    local: Arc<Local>,
+    phase: Phase,
+    sweep: bool,
+    /// Log files that could not be read to their end; they are left alone until the next start.
+    unreadable: BTreeSet<u32>,
+}
+
+enum Phase {
+    Idle,
+    Free,
+    Sweep(Vec<u16>),
+    Cut,
+    Packs(Vec<u32>),
+    Move(Mover, Vec<u32>),
+}
+
+struct Mover {
+    header: PackHeader,
+    at: Position,
+}
+
+impl Collector {
+    /// The collector of a store; there is one.
+    pub fn new(local: Arc<Local>) -> Self {
+        Self {
+            local,
+            phase: Phase::Idle,
+            sweep: false,
+            unreadable: BTreeSet::new(),
+        }
+    }
+
+    /// Begins a pass; with `sweep` it also looks for files that nothing names.
+    pub fn begin(&mut self, sweep: bool) {
+        self.sweep = sweep;
+        self.phase = Phase::Free;
+    }
+
+    /// Does a bounded piece of the pass. False when the pass is over.
+    pub fn step(&mut self, commit: CommitAll) -> Result<bool> {
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Idle => return Ok(false),
+            Phase::Free => match self.free(commit)? {
+                true => Phase::Free,
+                false if self.sweep => Phase::Sweep(self.local.files.shards()?),
+                false => Phase::Cut,
+            },
+            Phase::Sweep(mut shards) => match shards.pop() {
+                Some(shard) => {
+                    self.sweep_shard(shard)?;
+                    Phase::Sweep(shards)
+                }
+                None => {
+                    self.local.files.swept();
+                    Phase::Cut
+                }
+            },
+            Phase::Cut => match self.local.packs().cut_retired()? {
+                true => Phase::Cut,
+                false => Phase::Packs(self.old_packs()?),
+            },
+            Phase::Packs(mut packs) => match packs.pop() {
+                Some(pack) => self.judge(pack, packs, commit)?,
+                None => Phase::Idle,
+            },
+            Phase::Move(mover, packs) => self.move_on(mover, packs, commit)?,
+        };
+        Ok(!matches!(self.phase, Phase::Idle))
+    }
+
+    /// Removes the files of some entries of the free list, then the entries. True when there may be more.
+    fn free(&mut self, commit: CommitAll) -> Result<bool> {
+        let from = [tag::FREE];
+        let to = after_prefix(&from);
+        let rows = self.local.scan(&from, to.as_deref(), FREE_PER_STEP)?;
+        let ids: Vec<BlobId> = rows
+            .iter()
+            .filter_map(|(key, _)| match Key::decode(key) {
+                Ok(Key::Free(id)) => Some(id),
+                _ => None,
+            })
+            .collect();
+        if ids.is_empty() {
+            return Ok(false);
+        }
+        let files = &self.local.files;
+        ids.iter().try_for_each(|&id| files.delete(id))?;
+        files.sync_deletes(&ids)?;
+        let changes = ids
+            .iter()
+            .map(|&id| Change::delete(Key::Free(id)))
+            .collect();
+        for answer in commit(vec![Transaction {
+            changes,
+            ..Transaction::default()
+        }]) {
+            answer?;
+        }
+        Ok(ids.len() == FREE_PER_STEP)
+    }
+
+    fn sweep_shard(&self, shard: u16) -> Result<()> {
+        let files = &self.local.files;
+        files.remove_temporary(shard)?;
+        let floor = files.lowest_uncommitted();
+        let mut never_committed = Vec::new();
+        for id in files.list(shard)? {
+            // In this order: a body leaves the flight only after its row is there.
+            if files.is_in_flight(id)
+                || self.local.get(&Key::Blob(id))?.is_some()
+                || self.local.get(&Key::Free(id))?.is_some()
+            {
+                continue;
+            }
+            if id >= floor {
+                files.delete(id)?;
+                never_committed.push(id);
+            } else {
+                tracing::warn!(blob = %id, "a file that nothing names was moved to quarantine");
+                files.quarantine(id)?;
+            }
+        }
+        Ok(files.sync_deletes(&never_committed)?)
+    }
+
+    /// The log files that the index needs no more for replay.
+    fn old_packs(&self) -> Result<Vec<u32>> {
+        let applied = self.local.applied();
+        let numbers = Packs::numbers(self.local.disk())?;
+        Ok(numbers
+            .into_iter()
+            .filter(|&n| n < applied.pack)
+            .rev()
+            .collect())
+    }
+
+    /// Removes a log file, begins to move out of it, or lets it be.
+    fn judge(&mut self, number: u32, packs: Vec<u32>, commit: CommitAll) -> Result<Phase> {
+        let live = match self.local.get(&Key::Pack(number))? {
+            Some(Record::Pack(record)) => record.live_bytes,
+            _ => 0,
+        };
+        if live == 0 {
+            self.local.packs().remove(number)?;
+            let changes = vec![Change::delete(Key::Pack(number))];
+            for answer in commit(vec![Transaction {
+                changes,
+                ..Transaction::default()
+            }]) {
+                answer?;
+            }
+            return Ok(Phase::Packs(packs));
+        }
+        let Some(file) = self.local.packs().file(number)? else {
+            return Ok(Phase::Packs(packs));
+        };
+        let used = file.len()?;
+        let quarter = self.local.config.pack_bytes / 4;
+        let many_short = packs.len() >= SHORT_PACKS_MAX && used < quarter;
+        if self.unreadable.contains(&number) || (live * 2 >= used - PAGE_BYTES && !many_short) {
+            return Ok(Phase::Packs(packs));
+        }
+        let mut block = vec![0; PAGE_BYTES as usize];
+        file.read_at(&mut block, 0)?;
+        match PackHeader::decode(&block, number, self.local.store_id()) {
+            HeaderBlock::Valid(header) => {
+                let at = Position {
+                    pack: number,
+                    offset: PAGE_BYTES,
+                    ..header.continues
+                };
+                Ok(Phase::Move(Mover { header, at }, packs))
+            }
+            HeaderBlock::Spare | HeaderBlock::Bad => {
+                self.give_up_on(number, "its header is damaged");
+                Ok(Phase::Packs(packs))
+            }
+        }
+    }
+
+    /// Moves what lives in the next batch to the end of the log.
+    fn move_on(
+        &mut self,
+        mut mover: Mover,
+        mut packs: Vec<u32>,
+        commit: CommitAll,
+    ) -> Result<Phase> {
+        let number = mover.at.pack;
+        let Some(file) = self.local.packs().file(number)? else {
+            return Ok(Phase::Packs(packs));
+        };
+        let len = file.len()?;
+        match log::read_batch(&*file, len, mover.header.epoch, &mover.at)? {
+            Scanned::Batch(batch) => {
+                let moves = self.moves(number, mover.at.offset, &batch)?;
+                if !moves.is_empty() {
+                    for answer in commit(moves) {
+                        match answer {
+                            Ok(()) | Err(CommitError::Refused(_)) => {}
+                            Err(error) => return Err(error.into()),
+                        }
+                    }
+                }
+                mover.at = batch.next;
+                Ok(Phase::Move(mover, packs))
+            }
+            Scanned::Bad(why) => {
+                let live = self.local.get(&Key::Pack(number))?;
+                if live.is_some_and(|live| !matches!(live, Record::Pack(r) if r.live_bytes == 0)) {
+                    self.give_up_on(number, why);
+                } else {
+                    packs.push(number);
+                }
+                Ok(Phase::Packs(packs))
+            }
+        }
+    }
+
+    fn moves(&self, number: u32, batch_offset: u64, batch: &Batch) -> Result<Vec<Transaction>> {
+        let mut moves = Vec::new();
+        for record in &batch.records {
+            for change in &record.changes {
+                let (Key::Object(..), Some(Record::Object(written))) =
+                    (&change.key, &change.record)
+                else {
+                    continue;
+                };
+                let here = batch_offset + record.body.start as u64;
+                if written.location != Location::Here {
+                    continue;
+                }
+                let Some(Record::Object(mut object)) = self.local.get(&change.key)? else {
+                    continue;
+                };
+                if !matches!(object.location, Location::Pack { pack, offset, .. }
+                    if pack == number && u64::from(offset) == here)
+                {
+                    continue;
+                }
+                object.location = Location::Here;
+                let bytes = Bytes::copy_from_slice(&batch.bytes[record.body.clone()]);
+                moves.push(Transaction {
+                    requires: vec![Precondition::VersionIs(change.key.clone(), object.version)],
+                    changes: vec![Change::put(change.key.clone(), Record::Object(object))],
+                    body: Some(Body {
+                        bytes,
+                        sums: record.sums.clone(),
+                    }),
+                    blob: None,
+                });
+            }
+        }
+        Ok(moves)
+    }
+
+    fn give_up_on(&mut self, number: u32, why: &str) {
+        tracing::warn!(
+            pack = number,
+            why,
+            "a log file with living bodies cannot be read to its end"
+        );
+        self.unreadable.insert(number);
+    }
+}

@@ -1,0 +1,3 @@
+//! Upkeep: callers of the same rows and files as everybody else.
+
+pub mod gc;

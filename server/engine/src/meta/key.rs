@@ -1,0 +1,219 @@
+//! Every key of the index, in one enum. The bytes are drawn in FORMAT.md.
+
+use std::fmt;
+
+use crate::codec::{DecodeError, Reader};
+
+/// Identifies a bucket for ever, under whatever name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BucketId(pub u64);
+
+/// Identifies an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AccountId(pub u128);
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// Names the file of a body: incarnation, shard, counter, random bits. Later ids of a store are greater.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlobId(pub u128);
+
+impl BlobId {
+    /// Puts an id together.
+    pub fn new(incarnation: u32, shard: u16, counter: u64, random: u32) -> Self {
+        debug_assert!(counter < 1 << 48);
+        Self(
+            u128::from(incarnation) << 96
+                | u128::from(shard) << 80
+                | u128::from(counter) << 32
+                | u128::from(random),
+        )
+    }
+
+    /// The start of the store that made it.
+    pub fn incarnation(self) -> u32 {
+        (self.0 >> 96) as u32
+    }
+
+    /// The directory of its file.
+    pub fn shard(self) -> u16 {
+        (self.0 >> 80) as u16
+    }
+
+    /// Its number within the incarnation.
+    pub fn counter(self) -> u64 {
+        (self.0 >> 32) as u64 & 0xffff_ffff_ffff
+    }
+
+    /// Reads the form that `Display` writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() != 32
+            || !text
+                .bytes()
+                .all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c))
+        {
+            return None;
+        }
+        u128::from_str_radix(text, 16).ok().map(Self)
+    }
+}
+
+impl fmt::Display for BlobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for BlobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A key of the index.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)] // FORMAT.md says what each is
+pub enum Key {
+    Checkpoint,
+    Bucket(String),
+    BucketStats(BucketId),
+    Object(BucketId, String),
+    Account(AccountId),
+    AccountName(String),
+    Token(String),
+    Blob(BlobId),
+    Free(BlobId),
+    Pack(u32),
+}
+
+/// First bytes of keys; the gaps are reserved in FORMAT.md.
+pub mod tag {
+    #![allow(missing_docs)]
+    pub const CHECKPOINT: u8 = 0x01;
+    pub const BUCKET: u8 = 0x02;
+    pub const BUCKET_STATS: u8 = 0x03;
+    pub const OBJECT: u8 = 0x04;
+    pub const ACCOUNT: u8 = 0x10;
+    pub const ACCOUNT_NAME: u8 = 0x11;
+    pub const TOKEN: u8 = 0x12;
+    pub const BLOB: u8 = 0x20;
+    pub const FREE: u8 = 0x21;
+    pub const PACK: u8 = 0x22;
+}
+
+impl Key {
+    /// The bytes of the key.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Key::Checkpoint => vec![tag::CHECKPOINT],
+            Key::Bucket(name) => join(tag::BUCKET, &[name.as_bytes()]),
+            Key::BucketStats(id) => join(tag::BUCKET_STATS, &[&id.0.to_be_bytes()]),
+            Key::Object(id, key) => join(tag::OBJECT, &[&id.0.to_be_bytes(), key.as_bytes()]),
+            Key::Account(id) => join(tag::ACCOUNT, &[&id.0.to_be_bytes()]),
+            Key::AccountName(name) => join(tag::ACCOUNT_NAME, &[name.as_bytes()]),
+            Key::Token(id) => join(tag::TOKEN, &[id.as_bytes()]),
+            Key::Blob(id) => join(tag::BLOB, &[&id.0.to_be_bytes()]),
+            Key::Free(id) => join(tag::FREE, &[&id.0.to_be_bytes()]),
+            Key::Pack(number) => join(tag::PACK, &[&number.to_be_bytes()]),
+        }
+    }
+
+    /// Reads a key back.
+    pub fn decode(bytes: &[u8]) -> Result<Key, DecodeError> {
+        let mut r = Reader::new("key", bytes);
+        let kind = r.u8("kind")?;
+        let text = |r: &mut Reader| {
+            let bytes = r.rest();
+            String::from_utf8(bytes.to_vec()).map_err(|_| r.error("text"))
+        };
+        let key = match kind {
+            tag::CHECKPOINT => Key::Checkpoint,
+            tag::BUCKET => Key::Bucket(text(&mut r)?),
+            tag::BUCKET_STATS => {
+                Key::BucketStats(BucketId(u64::from_be_bytes(r.array("bucket id")?)))
+            }
+            tag::OBJECT => {
+                let id = BucketId(u64::from_be_bytes(r.array("bucket id")?));
+                Key::Object(id, text(&mut r)?)
+            }
+            tag::ACCOUNT => Key::Account(AccountId(u128::from_be_bytes(r.array("account id")?))),
+            tag::ACCOUNT_NAME => Key::AccountName(text(&mut r)?),
+            tag::TOKEN => Key::Token(text(&mut r)?),
+            tag::BLOB => Key::Blob(BlobId(u128::from_be_bytes(r.array("blob id")?))),
+            tag::FREE => Key::Free(BlobId(u128::from_be_bytes(r.array("blob id")?))),
+            tag::PACK => Key::Pack(u32::from_be_bytes(r.array("pack")?)),
+            _ => return Err(r.error("kind")),
+        };
+        r.finish()?;
+        Ok(key)
+    }
+
+    /// The bytes that begin the keys of all objects of a bucket whose key begins with `prefix`.
+    pub fn object_prefix(bucket: BucketId, prefix: &str) -> Vec<u8> {
+        join(tag::OBJECT, &[&bucket.0.to_be_bytes(), prefix.as_bytes()])
+    }
+}
+
+/// The least byte string above all that begin with `prefix`; `None` when there is none.
+pub fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let end = prefix.iter().rposition(|&b| b != 0xff)?;
+    let mut next = prefix[..=end].to_vec();
+    next[end] += 1;
+    Some(next)
+}
+
+fn join(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + parts.iter().map(|p| p.len()).sum::<usize>());
+    bytes.push(tag);
+    parts.iter().for_each(|part| bytes.extend_from_slice(part));
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_reads_back() {
+        let keys = [
+            Key::Checkpoint,
+            Key::Bucket("b".into()),
+            Key::BucketStats(BucketId(7)),
+            Key::Object(BucketId(7), "a/ü".into()),
+            Key::Account(AccountId(9)),
+            Key::AccountName("n".into()),
+            Key::Token("t".into()),
+            Key::Blob(BlobId::new(1, 2, 3, 4)),
+            Key::Free(BlobId::new(1, 2, 3, 4)),
+            Key::Pack(5),
+        ];
+        for key in keys {
+            assert_eq!(Key::decode(&key.encode()).unwrap(), key);
+        }
+        assert!(Key::decode(&[]).is_err());
+        assert!(Key::decode(&[0xee]).is_err());
+        assert!(Key::decode(&[tag::PACK, 1]).is_err());
+    }
+
+    #[test]
+    fn a_blob_id_gives_back_its_parts() {
+        let id = BlobId::new(3, 0xabcd, 0xffff_ffff_fff0, 77);
+        assert_eq!(
+            (id.incarnation(), id.shard(), id.counter()),
+            (3, 0xabcd, 0xffff_ffff_fff0)
+        );
+        assert_eq!(BlobId::parse(&id.to_string()), Some(id));
+        assert_eq!(BlobId::parse("xyz"), None);
+    }
+
+    #[test]
+    fn the_successor_of_a_prefix_lies_above_all_its_strings() {
+        assert_eq!(after_prefix(b"a/"), Some(b"a0".to_vec()));
+        assert_eq!(after_prefix(b"a\xff\xff"), Some(b"b".to_vec()));
+        assert_eq!(after_prefix(b"\xff"), None);
+    }
+}

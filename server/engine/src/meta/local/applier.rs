@@ -1,0 +1,42 @@
+//! Moves what the log has made durable into the index. A step function, like the committer.
+
+use std::sync::Arc;
+
+use crate::{
+    error::Result,
+    meta::{local::Local, record::Checkpoint},
+};
+
+/// See the module.
+pub struct Applier {
+    local: Arc<Local>,
+}
+
+impl Applier {
+    /// The applier of a store; there is one.
+    pub fn new(local: Arc<Local>) -> Self {
+        Self { local }
+    }
+
+    /// Applies everything that is durable by now, in one transaction of the index. True when there was
+    /// something.
+    pub fn step(&mut self) -> Result<bool> {
+        // Asked before the freeze: a file that is committed in between is only called uncommitted.
+        let lowest_uncommitted = self.local.files.lowest_uncommitted();
+        let Some(frozen) = self.local.overlay.freeze() else {
+            return Ok(false);
+        };
+        let checkpoint = Checkpoint {
+            applied_lsn: frozen.position.lsn,
+            pack: frozen.position.pack,
+            offset: frozen.position.offset,
+            hash: frozen.position.hash,
+            incarnation: self.local.incarnation,
+            lowest_uncommitted,
+        };
+        self.local.index.apply(&frozen.rows, &checkpoint)?;
+        self.local.set_applied(&checkpoint);
+        self.local.overlay.drop_frozen();
+        Ok(true)
+    }
+}

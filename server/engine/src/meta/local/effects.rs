@@ -1,0 +1,280 @@
+//! What follows from a change: counters, the free list, references to files, live bytes of packs.
+//!
+//! One function derives it, at the commit and at replay alike, so none of it has to be in the log.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    error::{Error, ErrorKind, Result},
+    meta::{
+        Change, Precondition,
+        key::{BlobId, BucketId, Key, tag},
+        local::{
+            Local,
+            index::IndexRead,
+            log::Position,
+            overlay::{Generation, Lookup, Turn},
+        },
+        record::{BlobRecord, BucketStats, Location, ObjectRecord, PackRecord, Record},
+    },
+    planted::{self, Bug},
+};
+
+/// The rows as they will be after the batch that is being put together.
+pub struct View<'a> {
+    turn: Turn<'a>,
+    index: IndexRead,
+    local: &'a Local,
+    staged: BTreeMap<Vec<u8>, Option<Record>>,
+    seen: BTreeMap<Vec<u8>, Option<Record>>,
+}
+
+impl<'a> View<'a> {
+    /// Looks at the overlay first and begins the read of the index afterwards.
+    pub fn new(local: &'a Local) -> Result<Self> {
+        let turn = local.overlay.take_turn();
+        let index = local.index.read()?;
+        let (staged, seen) = Default::default();
+        Ok(Self {
+            turn,
+            index,
+            local,
+            staged,
+            seen,
+        })
+    }
+
+    fn get(&mut self, key: &Key) -> Result<Option<Record>> {
+        let bytes = key.encode();
+        if let Some(record) = self.staged.get(&bytes).or_else(|| self.seen.get(&bytes)) {
+            return Ok(record.clone());
+        }
+        let record = match self.turn.get(&bytes) {
+            Lookup::Put(row) => Some(decode(&bytes, &row)?),
+            Lookup::Deleted => None,
+            Lookup::Unknown => self
+                .index
+                .get(&bytes)?
+                .map(|row| decode(&bytes, &row))
+                .transpose()?,
+        };
+        self.seen.insert(bytes, record.clone());
+        Ok(record)
+    }
+
+    fn put(&mut self, key: &Key, record: Option<Record>) {
+        self.staged.insert(key.encode(), record);
+    }
+
+    /// The first precondition that does not hold.
+    pub fn first_broken(&mut self, requires: &[Precondition]) -> Result<Option<usize>> {
+        for (i, precondition) in requires.iter().enumerate() {
+            if !self.holds(precondition)? {
+                return Ok(Some(i));
+            }
+        }
+        Ok(None)
+    }
+
+    fn holds(&mut self, precondition: &Precondition) -> Result<bool> {
+        Ok(match precondition {
+            Precondition::Exists(key) => self.get(key)?.is_some(),
+            Precondition::Absent(key) => self.get(key)?.is_none(),
+            Precondition::BucketIs(name, id) => {
+                matches!(self.get(&Key::Bucket(name.clone()))?, Some(Record::Bucket(b)) if b.id == *id)
+            }
+            Precondition::BucketEmpty(id) => self.stats(*id)?.objects == 0,
+            Precondition::ETagIs(key, etag) => {
+                self.object(key)?.is_some_and(|object| object.etag == *etag)
+            }
+            Precondition::ETagIsNot(key, etag) => {
+                self.object(key)?.is_none_or(|object| object.etag != *etag)
+            }
+            Precondition::VersionIs(key, version) => self
+                .object(key)?
+                .is_some_and(|object| object.version == *version),
+        })
+    }
+
+    /// Applies a change and everything that follows from it. Bodies have their places by now.
+    pub fn apply(&mut self, change: Change) -> Result<()> {
+        let old = self.get(&change.key)?;
+        match (&change.key, &old, &change.record) {
+            (Key::Object(bucket, _), _, _) => {
+                let old = old.as_ref().and_then(as_object);
+                let new = change.record.as_ref().and_then(as_object);
+                self.count_objects(*bucket, old, new)?;
+                if old.map(|o| &o.location) != new.map(|o| &o.location) {
+                    // Retained first, so that a file never passes through zero references.
+                    new.map(|object| self.retain(object)).transpose()?;
+                    old.map(|object| self.release(object)).transpose()?;
+                }
+            }
+            (Key::Bucket(_), None, Some(Record::Bucket(new))) => {
+                self.put(
+                    &Key::BucketStats(new.id),
+                    Some(Record::BucketStats(BucketStats::default())),
+                );
+            }
+            (Key::Bucket(_), Some(Record::Bucket(old)), None) => {
+                self.put(&Key::BucketStats(old.id), None);
+            }
+            _ => {}
+        }
+        self.put(&change.key, change.record);
+        Ok(())
+    }
+
+    /// Ends the look and makes the rows visible; the batch is durable up to `position`.
+    pub fn publish(self, position: Position) {
+        if self
+            .staged
+            .iter()
+            .any(|(key, record)| key[0] == tag::FREE && record.is_some())
+        {
+            self.local.collection_wanted();
+        }
+        self.turn.publish(encode(self.staged), position);
+    }
+
+    /// The rows so far, for a deliberate bug.
+    pub(crate) fn staged_rows(&self) -> Generation {
+        encode(self.staged.clone())
+    }
+
+    fn object(&mut self, key: &Key) -> Result<Option<ObjectRecord>> {
+        Ok(self
+            .get(key)?
+            .and_then(|record| as_object(&record).cloned()))
+    }
+
+    fn stats(&mut self, bucket: BucketId) -> Result<BucketStats> {
+        match self.get(&Key::BucketStats(bucket))? {
+            Some(Record::BucketStats(stats)) => Ok(stats),
+            _ => Ok(BucketStats::default()),
+        }
+    }
+
+    fn count_objects(
+        &mut self,
+        bucket: BucketId,
+        old: Option<&ObjectRecord>,
+        new: Option<&ObjectRecord>,
+    ) -> Result<()> {
+        let mut stats = self.stats(bucket)?;
+        if let Some(new) = new {
+            stats.objects += 1;
+            stats.bytes += new.size;
+        }
+        if let Some(old) = old {
+            stats.objects = less(stats.objects, 1);
+            stats.bytes = less(stats.bytes, old.size);
+        }
+        self.put(&Key::BucketStats(bucket), Some(Record::BucketStats(stats)));
+        Ok(())
+    }
+
+    fn retain(&mut self, object: &ObjectRecord) -> Result<()> {
+        match object.location {
+            Location::Pack {
+                pack, record_bytes, ..
+            } => {
+                let live_bytes = self.live_bytes(pack)? + u64::from(record_bytes);
+                self.put(
+                    &Key::Pack(pack),
+                    Some(Record::Pack(PackRecord { live_bytes })),
+                );
+            }
+            Location::File(id) => {
+                let references = self.references(id)? + 1;
+                let bytes = object.size;
+                self.put(
+                    &Key::Blob(id),
+                    Some(Record::Blob(BlobRecord { references, bytes })),
+                );
+            }
+            Location::Empty | Location::Here => {}
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, object: &ObjectRecord) -> Result<()> {
+        match object.location {
+            Location::Pack {
+                pack, record_bytes, ..
+            } => {
+                let live_bytes = less(self.live_bytes(pack)?, record_bytes.into());
+                self.put(
+                    &Key::Pack(pack),
+                    Some(Record::Pack(PackRecord { live_bytes })),
+                );
+            }
+            Location::File(id) => match self.references(id)? {
+                0 | 1 => {
+                    if planted::is(Bug::FreeBeforeCommit) {
+                        self.local.files.remove_now(id);
+                    }
+                    self.put(&Key::Blob(id), None);
+                    self.put(&Key::Free(id), Some(Record::Free));
+                }
+                n => {
+                    let record = BlobRecord {
+                        references: n - 1,
+                        bytes: object.size,
+                    };
+                    self.put(&Key::Blob(id), Some(Record::Blob(record)));
+                }
+            },
+            Location::Empty | Location::Here => {}
+        }
+        Ok(())
+    }
+
+    fn live_bytes(&mut self, pack: u32) -> Result<u64> {
+        match self.get(&Key::Pack(pack))? {
+            Some(Record::Pack(record)) => Ok(record.live_bytes),
+            _ => Ok(0),
+        }
+    }
+
+    fn references(&mut self, id: BlobId) -> Result<u32> {
+        match self.get(&Key::Blob(id))? {
+            Some(Record::Blob(record)) => Ok(record.references),
+            _ => Ok(0),
+        }
+    }
+}
+
+/// Reads the record of a row.
+pub fn decode(key: &[u8], row: &[u8]) -> Result<Record> {
+    Record::decode(key[0], row).map_err(|error| {
+        Error::new(
+            ErrorKind::InternalError,
+            "A row of the store cannot be read.",
+        )
+        .with_source(error)
+    })
+}
+
+fn encode(staged: BTreeMap<Vec<u8>, Option<Record>>) -> Generation {
+    staged
+        .into_iter()
+        .map(|(key, record)| (key, record.map(|record| Arc::from(record.encode()))))
+        .collect()
+}
+
+fn as_object(record: &Record) -> Option<&ObjectRecord> {
+    match record {
+        Record::Object(object) => Some(object),
+        _ => None,
+    }
+}
+
+/// Counters never run below zero: a lost cause is worth an alarm in tests, not a wrap in production.
+fn less(from: u64, what: u64) -> u64 {
+    debug_assert!(
+        from >= what,
+        "a counter would fall below zero: {from} - {what}"
+    );
+    from.saturating_sub(what)
+}

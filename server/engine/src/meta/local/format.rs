@@ -1,0 +1,118 @@
+//! The file FORMAT and the making of an empty store.
+
+use std::{io, sync::Arc};
+
+use crate::{
+    OpenError,
+    codec::{Reader, Writer, crc32c},
+    disk::Disk,
+    env::Env,
+    meta::local::{index::Index, packs},
+};
+
+const MAGIC: &[u8; 8] = b"JAYSTORE";
+const VERSION: u32 = 1;
+const FILE: &str = "FORMAT";
+const TEMPORARY: &str = "FORMAT.new";
+/// The file of the index.
+pub const INDEX: &str = "index.redb";
+const INDEX_TEMPORARY: &str = "index.new";
+
+/// Directories of a store.
+pub const DIRECTORIES: [&str; 4] = [packs::DIR, "objects", "quarantine", "backup"];
+
+/// The id of the store in this directory, which is made when there is none.
+pub fn open_or_create(disk: &Arc<dyn Disk>, env: &Env) -> Result<[u8; 16], OpenError> {
+    match disk.open(FILE) {
+        Ok(file) => {
+            let mut bytes = [0; 64];
+            file.read_at(&mut bytes, 0)
+                .map_err(|e| OpenError::io("FORMAT could not be read", e))?;
+            decode(&bytes)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create(disk, env),
+        Err(error) => Err(OpenError::io("FORMAT could not be opened", error)),
+    }
+}
+
+fn create(disk: &Arc<dyn Disk>, env: &Env) -> Result<[u8; 16], OpenError> {
+    let packs = packs::Packs::numbers(&**disk).unwrap_or_default();
+    if !packs.is_empty() {
+        return Err(OpenError::Damaged {
+            what: "The directory has a log but no FORMAT file, so it is not known whose it is. \
+                   Put FORMAT back from a copy, or start on another directory (JAY_DATA_DIR)."
+                .into(),
+        });
+    }
+    let made = make(disk, env);
+    made.map_err(|e| OpenError::io("a new store could not be made", e))
+}
+
+fn make(disk: &Arc<dyn Disk>, env: &Env) -> io::Result<[u8; 16]> {
+    for directory in DIRECTORIES {
+        disk.create_dir(directory)?;
+    }
+    // Leftovers of a start that was cut short before FORMAT was there: nothing was acknowledged yet.
+    for leftover in [TEMPORARY, INDEX_TEMPORARY, INDEX] {
+        remove_if_there(&**disk, leftover)?;
+    }
+    let file = disk.create(INDEX_TEMPORARY)?;
+    let index = Index::open(file, 1 << 20).map_err(io::Error::other)?;
+    drop(index);
+    disk.rename(INDEX_TEMPORARY, INDEX)?;
+    disk.sync_dir("")?;
+    let store_id = env.random();
+    let file = disk.create(TEMPORARY)?;
+    file.write_at(&encode(store_id, env.clock.now().0), 0)?;
+    file.sync_data()?;
+    disk.rename(TEMPORARY, FILE)?;
+    disk.sync_dir("")?;
+    Ok(store_id)
+}
+
+fn remove_if_there(disk: &dyn Disk, path: &str) -> io::Result<()> {
+    match disk.unlink(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn encode(store_id: [u8; 16], created: u64) -> Vec<u8> {
+    let mut w = Writer::with_capacity(64);
+    w.raw(MAGIC)
+        .u32(VERSION)
+        .u32(0)
+        .raw(&store_id)
+        .u64(created)
+        .raw(&[0; 20]);
+    let mut bytes = w.into_bytes();
+    bytes.extend_from_slice(&crc32c(&bytes).to_le_bytes());
+    bytes
+}
+
+fn decode(bytes: &[u8; 64]) -> Result<[u8; 16], OpenError> {
+    let damaged = |what: &str| OpenError::Damaged {
+        what: format!(
+            "The file FORMAT {what}. Put it back from a copy; the store was not touched."
+        ),
+    };
+    let mut r = Reader::new("FORMAT", bytes);
+    let fields = (|| Ok::<_, crate::codec::DecodeError>((r.array("magic")?, r.u32("version")?)))();
+    let (magic, version): ([u8; 8], u32) = fields.map_err(|_| damaged("is too short"))?;
+    if magic != *MAGIC
+        || u32::from_le_bytes([bytes[60], bytes[61], bytes[62], bytes[63]]) != crc32c(&bytes[..60])
+    {
+        return Err(damaged("is damaged"));
+    }
+    if version != VERSION {
+        return Err(OpenError::Damaged {
+            what: format!(
+                "The store has format version {version}, this program knows {VERSION}: \
+                 use the version of Jay that wrote it, or a newer one."
+            ),
+        });
+    }
+    let mut store_id = [0; 16];
+    store_id.copy_from_slice(&bytes[16..32]);
+    Ok(store_id)
+}

@@ -1,0 +1,178 @@
+//! The index: rows in redb, as of a checkpoint. Written by the applier only.
+//!
+//! redb checks no page sums when it reads, so every value ends in a CRC over key and value that is checked
+//! here.
+
+use std::{io, ops::Bound, sync::Arc};
+
+use redb::{Database, ReadableDatabase, StorageBackend, TableDefinition, TableError};
+
+use crate::{
+    codec::{crc32c, crc32c_of},
+    disk::DiskFile,
+    error::{Error, ErrorKind, Result},
+    meta::{
+        key::Key,
+        local::overlay::{Chunk, Generation},
+        record::Checkpoint,
+    },
+};
+
+const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
+
+/// See the module.
+pub struct Index {
+    database: Database,
+}
+
+impl Index {
+    /// Opens the index in `file`, which is empty for a new one.
+    pub fn open(file: Arc<dyn DiskFile>, cache_bytes: usize) -> Result<Self> {
+        let database = Database::builder()
+            .set_cache_size(cache_bytes)
+            .create_with_backend(Backend { file })
+            .map_err(|e| failed("The index could not be opened.", e))?;
+        Ok(Self { database })
+    }
+
+    /// A stable look at the rows.
+    pub fn read(&self) -> Result<IndexRead> {
+        let transaction = self.database.begin_read().map_err(broken)?;
+        match transaction.open_table(ROWS) {
+            Ok(table) => Ok(IndexRead { table: Some(table) }),
+            Err(TableError::TableDoesNotExist(_)) => Ok(IndexRead { table: None }),
+            Err(error) => Err(broken(error)),
+        }
+    }
+
+    /// What the index was made from; `None` when it is new.
+    pub fn checkpoint(&self) -> Result<Option<Checkpoint>> {
+        let bytes = self.read()?.get(&Key::Checkpoint.encode())?;
+        bytes
+            .map(|bytes| Checkpoint::decode(&bytes))
+            .transpose()
+            .map_err(|e| failed("The checkpoint of the index is damaged.", e))
+    }
+
+    /// Puts `rows` and the checkpoint they lead to into the index, in one durable transaction.
+    pub fn apply(&self, rows: &Generation, checkpoint: &Checkpoint) -> Result<()> {
+        let mut transaction = self.database.begin_write().map_err(broken)?;
+        transaction.set_quick_repair(true);
+        {
+            let mut table = transaction.open_table(ROWS).map_err(broken)?;
+            let mut value = Vec::new();
+            let mut put = |key: &[u8], bytes: &[u8]| {
+                value.clear();
+                value.extend_from_slice(bytes);
+                value.extend_from_slice(&crc32c_of(&[key, bytes]).to_le_bytes());
+                table.insert(key, value.as_slice()).map(drop)
+            };
+            put(&Key::Checkpoint.encode(), &checkpoint.encode()).map_err(broken)?;
+            for (key, row) in rows.iter().filter_map(|(k, v)| Some((k, v.as_ref()?))) {
+                put(key, row).map_err(broken)?;
+            }
+            for (key, _) in rows.iter().filter(|(_, row)| row.is_none()) {
+                table.remove(key.as_slice()).map_err(broken)?;
+            }
+        }
+        transaction.commit().map_err(broken)
+    }
+}
+
+/// A stable look at the index.
+pub struct IndexRead {
+    table: Option<redb::ReadOnlyTable<&'static [u8], &'static [u8]>>,
+}
+
+impl IndexRead {
+    /// The record under `key`, checked.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let Some(table) = &self.table else {
+            return Ok(None);
+        };
+        let value = table.get(key).map_err(broken)?;
+        value
+            .map(|value| checked(key, value.value()).map(<[u8]>::to_vec))
+            .transpose()
+    }
+
+    /// The first rows of `from..to`, at most `limit`.
+    pub fn range(&self, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Chunk<Vec<u8>>> {
+        let Some(table) = &self.table else {
+            return Ok((Vec::new(), None));
+        };
+        if to.is_some_and(|to| from >= to) {
+            return Ok((Vec::new(), None));
+        }
+        let upper = to.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut range = table
+            .range::<&[u8]>((Bound::Included(from), upper))
+            .map_err(broken)?;
+        let mut rows: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        for row in range.by_ref().take(limit) {
+            let (key, value) = row.map_err(broken)?;
+            rows.push((
+                key.value().to_vec(),
+                checked(key.value(), value.value())?.to_vec(),
+            ));
+        }
+        let more = range.next().transpose().map_err(broken)?.is_some();
+        let end = rows.last().filter(|_| more).map(|(key, _)| key.clone());
+        Ok((rows, end))
+    }
+}
+
+fn checked<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8]> {
+    match value.split_last_chunk::<4>() {
+        Some((bytes, sum)) if crc32c_of(&[key, bytes]) == u32::from_le_bytes(*sum) => Ok(bytes),
+        _ => Err(Error::new(
+            ErrorKind::InternalError,
+            format!(
+                "A row of the index is damaged (key {:02x?}, crc32c of the value {:08x}).",
+                &key[..key.len().min(32)],
+                crc32c(value)
+            ),
+        )),
+    }
+}
+
+fn broken(error: impl Into<redb::Error>) -> Error {
+    failed("The index failed.", error.into())
+}
+
+fn failed(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(ErrorKind::InternalError, what).with_source(error)
+}
+
+/// redb's view of a file of [`crate::disk`].
+struct Backend {
+    file: Arc<dyn DiskFile>,
+}
+
+impl std::fmt::Debug for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Backend")
+    }
+}
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read_at(out, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write_at(data, offset)
+    }
+}

@@ -1,0 +1,323 @@
+//! The metadata of one machine: a group-committed log acknowledges, a redb index follows behind.
+//!
+//! [`Local`] is what the steps share; [`recovery::open`] makes it together with the [`committer`] and the
+//! [`applier`]. [`runtime`] runs the steps on threads; the crash simulator runs them by hand.
+
+use std::{
+    io,
+    sync::{Arc, Condvar, Mutex},
+    time::Duration,
+};
+
+use crate::{
+    blob::files::Files,
+    disk::Disk,
+    env::Env,
+    error::{Error, ErrorKind, Result},
+    meta::{
+        InlineBody, Rows,
+        key::Key,
+        record::{Checkpoint, Location, Record},
+    },
+};
+
+pub mod applier;
+pub mod committer;
+pub mod effects;
+pub mod format;
+pub mod index;
+pub mod log;
+pub mod overlay;
+pub mod packs;
+pub mod recovery;
+pub mod runtime;
+
+use index::Index;
+use log::Position;
+use overlay::{Lookup, Overlay};
+use packs::Packs;
+
+/// Sizes and limits; every one in its unit with its default.
+#[derive(Clone, Debug)]
+pub struct LocalConfig {
+    /// Length of a log file in bytes (64 MiB).
+    pub pack_bytes: u64,
+    /// Whether log files are written with zeros ahead of need, which makes each sync cheaper (true).
+    pub zero_ahead: bool,
+    /// Memory of the rows that wait for the index, in bytes (32 MiB). At half of it they are applied, at all
+    /// of it writers wait.
+    pub overlay_bytes_max: usize,
+    /// Rows after which they are applied (16,000).
+    pub apply_rows: usize,
+    /// Cache of the index in bytes (32 MiB).
+    pub index_cache_bytes: usize,
+    /// Transactions of one batch (1,024).
+    pub batch_count_max: usize,
+    /// Bytes of bodies and changes after which a batch is closed (4 MiB).
+    pub batch_bytes_max: usize,
+    /// Bytes of bodies and changes that wait for the committer (32 MiB); more writers wait outside.
+    pub queue_bytes_max: usize,
+    /// Idle time after which the log is sealed (5 ms).
+    pub seal_after: Duration,
+    /// Longest time that rows wait for the index (1 s).
+    pub apply_after: Duration,
+}
+
+impl Default for LocalConfig {
+    fn default() -> Self {
+        Self {
+            pack_bytes: 64 << 20,
+            zero_ahead: true,
+            overlay_bytes_max: 32 << 20,
+            apply_rows: 16_000,
+            index_cache_bytes: 32 << 20,
+            batch_count_max: 1024,
+            batch_bytes_max: 4 << 20,
+            queue_bytes_max: 32 << 20,
+            seal_after: Duration::from_millis(5),
+            apply_after: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What committer, applier, collector and readers share.
+pub struct Local {
+    disk: Arc<dyn Disk>,
+    /// The limits.
+    pub config: LocalConfig,
+    store_id: [u8; 16],
+    epoch: u64,
+    incarnation: u32,
+    index: Index,
+    overlay: Overlay,
+    packs: Packs,
+    /// The files of large bodies.
+    pub files: Files,
+    /// What the index was made from, as of the last step of the applier.
+    applied: Mutex<Position>,
+    stopped: Mutex<Option<String>>,
+    /// A log file was begun, so the next one should be made.
+    pack_wanted: Signal,
+    /// There is much to apply.
+    apply_wanted: Signal,
+    /// There is something for the collector.
+    collect_wanted: Signal,
+}
+
+impl Local {
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        disk: Arc<dyn Disk>,
+        config: LocalConfig,
+        env: Env,
+        store_id: [u8; 16],
+        incarnation: u32,
+        index: Index,
+        checkpoint: Option<Checkpoint>,
+        next_pack: u32,
+    ) -> Self {
+        let start = checkpoint.map_or(Position::default(), |c| c.position());
+        let floor = checkpoint.map(|c| c.lowest_uncommitted).unwrap_or_default();
+        Self {
+            epoch: env.random_u64(),
+            packs: Packs::new(
+                disk.clone(),
+                config.pack_bytes,
+                config.zero_ahead,
+                next_pack,
+            ),
+            files: Files::new(disk.clone(), env, incarnation, floor),
+            overlay: Overlay::new(start),
+            applied: Mutex::new(start),
+            disk,
+            config,
+            store_id,
+            incarnation,
+            index,
+            stopped: Mutex::default(),
+            pack_wanted: Signal::default(),
+            apply_wanted: Signal::default(),
+            collect_wanted: Signal::default(),
+        }
+    }
+
+    /// The row under `key`: the overlay first, then the index.
+    pub fn get(&self, key: &Key) -> Result<Option<Record>> {
+        let bytes = key.encode();
+        match self.overlay.get(&bytes) {
+            Lookup::Put(row) => effects::decode(&bytes, &row).map(Some),
+            Lookup::Deleted => Ok(None),
+            Lookup::Unknown => {
+                let row = self.index.read()?.get(&bytes)?;
+                row.map(|row| effects::decode(&bytes, &row)).transpose()
+            }
+        }
+    }
+
+    /// The first rows of `from..to`, at most `limit`; fewer mean that there are no more.
+    pub fn scan(&self, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Rows> {
+        let mut rows = Rows::new();
+        let mut from = from.to_vec();
+        while rows.len() < limit {
+            let wanted = (limit - rows.len()).max(16);
+            let (newer, newer_end) = self.overlay.range(&from, to, wanted);
+            let (older, older_end) = self.index.read()?.range(&from, to, wanted)?;
+            let end = [newer_end, older_end].into_iter().flatten().min();
+            let mut merged: std::collections::BTreeMap<Vec<u8>, Option<Arc<[u8]>>> = older
+                .into_iter()
+                .map(|(key, row)| (key, Some(row.into())))
+                .collect();
+            merged.extend(newer);
+            for (key, row) in merged {
+                let Some(row) = row else { continue };
+                if end.as_ref().is_none_or(|end| key <= *end) && rows.len() < limit {
+                    let record = effects::decode(&key, &row)?;
+                    rows.push((key, record));
+                }
+            }
+            let Some(mut end) = end else { break };
+            end.push(0);
+            from = end;
+        }
+        Ok(rows)
+    }
+
+    /// The file of an inline body; `None` when it has moved.
+    pub fn open_inline(&self, location: &Location) -> Result<Option<InlineBody>> {
+        let Location::Pack {
+            pack, offset, sums, ..
+        } = location
+        else {
+            return Ok(None);
+        };
+        let file = self.packs.file(*pack)?;
+        Ok(file.map(|file| InlineBody::new(file, u64::from(*offset), sums.clone())))
+    }
+
+    /// Why the store writes no more, if so.
+    pub fn stopped(&self) -> Option<String> {
+        self.stopped.lock().expect("no holder panics").clone()
+    }
+
+    /// Makes the store refuse to write until it is restarted.
+    pub fn stop(&self, why: &str) {
+        let mut stopped = self.stopped.lock().expect("no holder panics");
+        if stopped.is_none() {
+            tracing::error!(
+                reason = why,
+                "the store has stopped writing until it is restarted"
+            );
+            *stopped = Some(why.to_owned());
+        }
+    }
+
+    /// Makes the next log file when there is none ready. True when it did.
+    pub fn prepare_pack(&self) -> io::Result<bool> {
+        self.packs.prepare_spare()
+    }
+
+    /// The point of the log that the index reaches to.
+    pub fn applied(&self) -> Position {
+        *self.applied.lock().expect("no holder panics")
+    }
+
+    /// How many rows the overlay still has to hand over, for tests and figures.
+    pub fn waiting_rows(&self) -> usize {
+        self.overlay.load().0
+    }
+
+    fn set_applied(&self, checkpoint: &Checkpoint) {
+        *self.applied.lock().expect("no holder panics") = checkpoint.position();
+    }
+
+    /// Wakes the collector.
+    pub(crate) fn collection_wanted(&self) {
+        self.collect_wanted.notify();
+    }
+
+    /// Waits until there is something for the collector, `patience` at most.
+    pub(crate) fn wait_for_collection(&self, patience: Duration) {
+        self.collect_wanted.wait(patience);
+    }
+
+    /// True when it is time to apply whatever the clock says: many rows, or half the memory they may take.
+    fn is_apply_due(&self) -> bool {
+        let (rows, bytes) = self.overlay.load();
+        rows >= self.config.apply_rows || bytes >= self.config.overlay_bytes_max / 2
+    }
+
+    /// The log files, for the collector.
+    pub(crate) fn packs(&self) -> &Packs {
+        &self.packs
+    }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    pub(crate) fn store_id(&self) -> [u8; 16] {
+        self.store_id
+    }
+
+    /// Puts rows into the index before their batch is synced: a deliberate bug.
+    fn apply_unsynced(&self, rows: &overlay::Generation, at: Position, count: u32) {
+        let checkpoint = Checkpoint {
+            applied_lsn: at.lsn + u64::from(count),
+            pack: at.pack,
+            offset: at.offset,
+            hash: at.hash,
+            incarnation: self.incarnation,
+            lowest_uncommitted: self.files.lowest_uncommitted(),
+        };
+        let _ = self.index.apply(rows, &checkpoint);
+    }
+}
+
+impl Checkpoint {
+    /// The point of the log it stands for.
+    pub fn position(&self) -> Position {
+        Position {
+            pack: self.pack,
+            offset: self.offset,
+            lsn: self.applied_lsn,
+            hash: self.hash,
+        }
+    }
+}
+
+impl From<crate::meta::CommitError> for Error {
+    fn from(error: crate::meta::CommitError) -> Self {
+        use crate::meta::CommitError;
+        let kind = match error {
+            CommitError::Full(_) => ErrorKind::InsufficientStorage,
+            CommitError::Stopped(_) => ErrorKind::ServiceUnavailable,
+            CommitError::Refused(_) | CommitError::Failed(_) => ErrorKind::InternalError,
+        };
+        Error::new(kind, "The change could not be committed.").with_source(error)
+    }
+}
+
+/// Wakes one waiting thread; a wake-up without a waiter is kept.
+#[derive(Default)]
+pub(crate) struct Signal {
+    raised: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Signal {
+    /// Wakes the waiter.
+    pub(crate) fn notify(&self) {
+        *self.raised.lock().expect("no holder panics") = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for a wake-up, `patience` at most. True when it was woken.
+    pub(crate) fn wait(&self, patience: Duration) -> bool {
+        let raised = self.raised.lock().expect("no holder panics");
+        let (mut raised, _) = self
+            .changed
+            .wait_timeout_while(raised, patience, |raised| !*raised)
+            .expect("no holder panics");
+        std::mem::take(&mut *raised)
+    }
+}

@@ -1,0 +1,181 @@
+//! The files of the log: opened when first read, made ahead of need, removed when nothing in them lives.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, Mutex},
+};
+
+use crate::disk::{Disk, DiskFile};
+
+/// Directory of the packs.
+pub const DIR: &str = "log";
+
+/// The path of a pack.
+pub fn path(number: u32) -> String {
+    format!("{DIR}/{number:08}.pack")
+}
+
+/// The number of the pack with this file name.
+pub fn number_of(name: &str) -> Option<u32> {
+    name.strip_suffix(".pack")?
+        .parse()
+        .ok()
+        .filter(|&n| name == format!("{n:08}.pack"))
+}
+
+/// A pack and its file.
+pub type Pack = (u32, Arc<dyn DiskFile>);
+
+#[derive(Default)]
+struct Inner {
+    files: HashMap<u32, Arc<dyn DiskFile>>,
+    spare: Option<Pack>,
+    next_number: u32,
+    /// Packs that are written no more, with the length of what they hold, to be cut to it.
+    to_cut: Vec<(u32, u64)>,
+}
+
+/// See the module.
+pub struct Packs {
+    disk: Arc<dyn Disk>,
+    pack_bytes: u64,
+    zero_ahead: bool,
+    inner: Mutex<Inner>,
+    /// One maker of spares at a time.
+    making: Mutex<()>,
+}
+
+impl Packs {
+    /// Packs of `pack_bytes`, the next of which gets `next_number`.
+    pub fn new(disk: Arc<dyn Disk>, pack_bytes: u64, zero_ahead: bool, next_number: u32) -> Self {
+        let inner = Mutex::new(Inner {
+            next_number,
+            ..Inner::default()
+        });
+        Self {
+            disk,
+            pack_bytes,
+            zero_ahead,
+            inner,
+            making: Mutex::new(()),
+        }
+    }
+
+    /// The file of a pack; `None` when it is gone.
+    pub fn file(&self, number: u32) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        if let Some(file) = self.lock().files.get(&number) {
+            return Ok(Some(file.clone()));
+        }
+        match self.disk.open(&path(number)) {
+            Ok(file) => Ok(Some(
+                self.lock().files.entry(number).or_insert(file).clone(),
+            )),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The pack to write next: the spare, or one made now. Its name is durable.
+    pub fn next(&self) -> io::Result<Pack> {
+        let spare = self.lock().spare.take();
+        let (number, file) = match spare {
+            Some(spare) => spare,
+            None => {
+                let _making = self.making.lock().expect("no holder panics");
+                let spare = self.lock().spare.take();
+                spare.map_or_else(|| self.make(false), Ok)?
+            }
+        };
+        self.lock().files.insert(number, file.clone());
+        Ok((number, file))
+    }
+
+    /// Makes a spare when there is none. True when it did.
+    pub fn prepare_spare(&self) -> io::Result<bool> {
+        let _making = self.making.lock().expect("no holder panics");
+        if self.lock().spare.is_some() {
+            return Ok(false);
+        }
+        let pack = self.make(self.zero_ahead)?;
+        self.lock().spare = Some(pack);
+        Ok(true)
+    }
+
+    /// Takes a pack that recovery found unwritten as the spare.
+    pub fn adopt_spare(&self, number: u32) -> io::Result<()> {
+        let file = self.disk.open(&path(number))?;
+        file.allocate(self.pack_bytes)?;
+        self.lock().spare = Some((number, file));
+        Ok(())
+    }
+
+    /// Notes that a pack is written no more and holds `used` bytes.
+    pub fn retire(&self, number: u32, used: u64) {
+        self.lock().to_cut.push((number, used));
+    }
+
+    /// Gives the unused end of retired packs back to the file system. True when there was one.
+    pub fn cut_retired(&self) -> io::Result<bool> {
+        let Some((number, used)) = self.lock().to_cut.pop() else {
+            return Ok(false);
+        };
+        if let Some(file) = self.file(number)?
+            && file.len()? > used
+        {
+            file.set_len(used)?;
+        }
+        Ok(true)
+    }
+
+    /// Removes a pack and makes that durable.
+    pub fn remove(&self, number: u32) -> io::Result<()> {
+        self.lock().files.remove(&number);
+        self.disk.unlink(&path(number))?;
+        self.disk.sync_dir(DIR)
+    }
+
+    /// The numbers of all packs there are, in order, the spare included.
+    pub fn numbers(disk: &dyn Disk) -> io::Result<Vec<u32>> {
+        let mut numbers: Vec<u32> = disk
+            .read_dir(DIR)?
+            .iter()
+            .filter_map(|name| number_of(name))
+            .collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn make(&self, zero: bool) -> io::Result<Pack> {
+        let number = {
+            let mut inner = self.lock();
+            inner.next_number += 1;
+            inner.next_number - 1
+        };
+        let made = self.fill(number, zero);
+        if made.is_err() {
+            // Its space is what is missing; the name may come back after a crash, as an unused spare.
+            let _ = self.disk.unlink(&path(number));
+        }
+        made
+    }
+
+    fn fill(&self, number: u32, zero: bool) -> io::Result<Pack> {
+        let file = self.disk.create(&path(number))?;
+        file.allocate(self.pack_bytes)?;
+        if zero {
+            let zeros = vec![0; 1 << 20];
+            for offset in (0..self.pack_bytes).step_by(zeros.len()) {
+                let n = zeros.len().min((self.pack_bytes - offset) as usize);
+                file.write_at(&zeros[..n], offset)?;
+            }
+            file.sync_data()?;
+        }
+        self.disk.sync_dir(DIR)?;
+        Ok((number, file))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no holder panics")
+    }
+}

@@ -1,0 +1,414 @@
+//! From the disk to a running store: finds the log's end, replays what the index lacks, and writes the
+//! last batch anew before anything is served.
+//!
+//! What a bad frame means is decided here. Bytes above the last lsn that anything says is durable are a
+//! torn tail and are cut; bytes at or below it are damage: never cut, never skipped, the store refuses to
+//! open and says how to go on.
+
+use std::{collections::BTreeMap, io, sync::Arc};
+
+use crate::{
+    OpenError,
+    disk::{Disk, DiskFile},
+    env::Env,
+    meta::{
+        local::{
+            Local, LocalConfig,
+            applier::Applier,
+            committer::Committer,
+            effects::View,
+            format,
+            index::Index,
+            log::{self, Batch, Hash, HeaderBlock, PAGE_BYTES, PackHeader, Position, Scanned},
+            packs::{self, Packs},
+        },
+        record::Checkpoint,
+    },
+    planted::{self, Bug},
+};
+
+/// A store that is open: what it shares, and the steps that drive it.
+pub struct Opened {
+    /// Shared by all steps and readers.
+    pub local: Arc<Local>,
+    /// Writes the log.
+    pub committer: Committer,
+    /// Moves it into the index.
+    pub applier: Applier,
+}
+
+/// Opens the store in `disk`, making it when there is none.
+pub fn open(disk: Arc<dyn Disk>, config: LocalConfig, env: Env) -> Result<Opened, OpenError> {
+    let store_id = format::open_or_create(&disk, &env)?;
+    let index = open_index(&*disk, &config)?;
+    let checkpoint = index
+        .checkpoint()
+        .map_err(|e| damaged(format!("The index cannot be read: {e}.")))?;
+    let log =
+        Log::survey(&*disk, store_id).map_err(|e| OpenError::io("the log could not be read", e))?;
+    let head = log.head(checkpoint.as_ref())?;
+    let segments = log.segments(head, checkpoint.as_ref())?;
+
+    let seen = log
+        .packs
+        .values()
+        .filter_map(|pack| pack.header())
+        .map(|h| h.incarnation)
+        .max();
+    let incarnation = 1 + seen
+        .unwrap_or(0)
+        .max(checkpoint.map_or(0, |checkpoint| checkpoint.incarnation));
+    let next_number = 1 + log.packs.keys().max().copied().unwrap_or(0);
+    let start = checkpoint.map_or(Position::default(), |c| c.position());
+    let local = Arc::new(Local::new(
+        disk,
+        config,
+        env,
+        store_id,
+        incarnation,
+        index,
+        checkpoint,
+        next_number,
+    ));
+    let mut applier = Applier::new(local.clone());
+    let tail = log.replay(&local, &mut applier, start, &segments)?;
+    log.refuse_if_more_was_durable(head, &tail)?;
+    log.tidy(&local, head, &segments, &tail)?;
+    let committer = begin_fresh_pack(&local, tail)?;
+    Ok(Opened {
+        local,
+        committer,
+        applier,
+    })
+}
+
+fn open_index(disk: &dyn Disk, config: &LocalConfig) -> Result<Index, OpenError> {
+    let file = match disk.open(format::INDEX) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Lost, but what it held follows from the log as long as the log goes back to its beginning.
+            let made = disk.create(format::INDEX);
+            made.and_then(|file| disk.sync_dir("").map(|()| file))
+        }
+        opened => opened,
+    };
+    let file = file.map_err(|e| OpenError::io("the index could not be opened", e))?;
+    Index::open(file, config.index_cache_bytes)
+        .map_err(|e| damaged(format!("The index (index.redb) cannot be opened: {e}.")))
+}
+
+/// A stretch of one pack that belongs to the log.
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    header: PackHeader,
+    /// Where the log leaves the pack, and the hash there; `None` in the last one.
+    end: Option<(u64, Hash)>,
+}
+
+struct FoundPack {
+    file: Arc<dyn DiskFile>,
+    len: u64,
+    block: HeaderBlock,
+}
+
+impl FoundPack {
+    fn header(&self) -> Option<PackHeader> {
+        match self.block {
+            HeaderBlock::Valid(header) => Some(header),
+            HeaderBlock::Spare | HeaderBlock::Bad => None,
+        }
+    }
+}
+
+/// The end of the log: the point before its last batch and that batch, or (when the last batch has no
+/// records) the point behind everything.
+struct Tail {
+    before: Position,
+    last: Option<Box<Batch>>,
+}
+
+/// The files of the log as they were found.
+struct Log {
+    packs: BTreeMap<u32, FoundPack>,
+}
+
+impl Log {
+    fn survey(disk: &dyn Disk, store_id: [u8; 16]) -> io::Result<Self> {
+        let mut found = BTreeMap::new();
+        for number in Packs::numbers(disk)? {
+            let file = disk.open(&packs::path(number))?;
+            let len = file.len()?;
+            let mut block = vec![0; PAGE_BYTES as usize];
+            if len >= PAGE_BYTES {
+                file.read_at(&mut block, 0)?;
+            }
+            let block = PackHeader::decode(&block, number, store_id);
+            found.insert(number, FoundPack { file, len, block });
+        }
+        Ok(Self { packs: found })
+    }
+
+    /// The newest pack that belongs to the log: it has a complete first batch, or the checkpoint knows it.
+    fn head(&self, checkpoint: Option<&Checkpoint>) -> Result<Option<u32>, OpenError> {
+        for (&number, pack) in self.packs.iter().rev() {
+            let Some(header) = pack.header() else {
+                continue;
+            };
+            if checkpoint.is_some_and(|c| c.pack == number) {
+                return Ok(Some(number));
+            }
+            let first = Position {
+                pack: number,
+                offset: PAGE_BYTES,
+                ..header.continues
+            };
+            if let Scanned::Batch(_) = self.batch(&header, &first, None)? {
+                return Ok(Some(number));
+            }
+        }
+        match checkpoint {
+            Some(c) if c.pack != 0 => Err(damaged(format!(
+                "The log file {} is missing or has no readable header, and the index was made from it.",
+                packs::path(c.pack)
+            ))),
+            _ => Ok(None),
+        }
+    }
+
+    /// The stretches from the checkpoint (or the beginning) to the head, in order.
+    fn segments(
+        &self,
+        head: Option<u32>,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Vec<Segment>, OpenError> {
+        let (mut segments, mut end, mut at) = (Vec::new(), None, head.unwrap_or(0));
+        let first = checkpoint.map_or(0, |c| c.pack);
+        while at != 0 {
+            let header = self.packs.get(&at).and_then(FoundPack::header).ok_or_else(|| {
+                damaged(format!(
+                    "The log file {} is missing or has no readable header, but later ones continue it.",
+                    packs::path(at)
+                ))
+            })?;
+            segments.push(Segment { header, end });
+            if at == first {
+                break;
+            }
+            end = Some((header.continues.offset, header.continues.hash));
+            at = header.continues.pack;
+        }
+        if at != first {
+            return Err(damaged(format!(
+                "The index was made from the log file {}, which the rest of the log does not continue.",
+                packs::path(first)
+            )));
+        }
+        segments.reverse();
+        Ok(segments)
+    }
+
+    /// Replays everything but the last batch into the overlay. Returns the point before the last batch
+    /// and the batch, if it has records; else the end.
+    fn replay(
+        &self,
+        local: &Arc<Local>,
+        applier: &mut Applier,
+        start: Position,
+        segments: &[Segment],
+    ) -> Result<Tail, OpenError> {
+        let mut at = start;
+        let mut held: Option<(Position, Box<Batch>)> = None;
+        for segment in segments {
+            if segment.header.number != at.pack {
+                at = Position {
+                    pack: segment.header.number,
+                    offset: PAGE_BYTES,
+                    ..at
+                };
+                if at.lsn != segment.header.continues.lsn
+                    || at.hash != segment.header.continues.hash
+                {
+                    return Err(bad_log(
+                        &at,
+                        "its header does not continue what is before it",
+                    ));
+                }
+            }
+            while segment.end.is_none_or(|(offset, _)| at.offset < offset) {
+                match self.batch(&segment.header, &at, segment.end)? {
+                    Scanned::Batch(batch) => {
+                        if let Some((before, batch)) = held.take() {
+                            replay_batch(local, applier, &before, &batch)?;
+                        }
+                        let next = batch.next;
+                        held = Some((at, batch));
+                        at = next;
+                    }
+                    Scanned::Bad(why) if segment.end.is_some() => return Err(bad_log(&at, why)),
+                    Scanned::Bad(_) => break,
+                }
+            }
+            if segment.end.is_some_and(|end| end != (at.offset, at.hash)) {
+                return Err(bad_log(&at, "the log leaves this file at another point"));
+            }
+        }
+        match held {
+            Some((before, batch)) if !batch.records.is_empty() => Ok(Tail {
+                before,
+                last: Some(batch),
+            }),
+            _ => Ok(Tail {
+                before: at,
+                last: None,
+            }),
+        }
+    }
+
+    fn batch(
+        &self,
+        header: &PackHeader,
+        at: &Position,
+        end: Option<(u64, Hash)>,
+    ) -> Result<Scanned, OpenError> {
+        let pack = &self.packs[&header.number];
+        let limit = end.map_or(pack.len, |(offset, _)| offset);
+        log::read_batch(&*pack.file, limit, header.epoch, at)
+            .map_err(|e| OpenError::io(&format!("{} could not be read", packs::path(at.pack)), e))
+    }
+
+    /// Looks behind the end of the log for anything that says that more had been durable.
+    fn refuse_if_more_was_durable(&self, head: Option<u32>, tail: &Tail) -> Result<(), OpenError> {
+        let end = tail.last.as_ref().map_or(tail.before, |batch| batch.next);
+        let mut durable = 0;
+        for (&number, pack) in self.packs.iter().filter(|(n, _)| Some(**n) >= head) {
+            let from = if Some(number) == head {
+                end.offset
+            } else {
+                PAGE_BYTES
+            };
+            if let Some(header) = pack.header() {
+                durable = durable.max(header.continues.lsn);
+            }
+            let epoch = pack.header().map(|header| header.epoch);
+            let beyond = log::durable_lsn_beyond(&*pack.file, from, pack.len, epoch)
+                .map_err(|e| OpenError::io("the log could not be read", e))?;
+            durable = durable.max(beyond);
+        }
+        if durable > end.lsn {
+            return Err(bad_log(
+                &end,
+                &format!(
+                    "it was durable up to record {durable}, but is readable only up to {}",
+                    end.lsn
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Drops packs that never became part of the log; keeps the newest unwritten one as the spare.
+    fn tidy(
+        &self,
+        local: &Local,
+        head: Option<u32>,
+        segments: &[Segment],
+        tail: &Tail,
+    ) -> Result<(), OpenError> {
+        let newest = self.packs.keys().max();
+        for (&number, pack) in self.packs.iter().filter(|(n, _)| Some(**n) > head) {
+            let done = if matches!(pack.block, HeaderBlock::Spare) && Some(&number) == newest {
+                local.packs.adopt_spare(number)
+            } else {
+                local.packs.remove(number)
+            };
+            done.map_err(|e| OpenError::io("the log could not be tidied", e))?;
+        }
+        for segment in segments {
+            let used = segment.end.map_or(tail.before.offset, |(offset, _)| offset);
+            local.packs.retire(segment.header.number, used);
+        }
+        Ok(())
+    }
+}
+
+fn replay_batch(
+    local: &Arc<Local>,
+    applier: &mut Applier,
+    at: &Position,
+    batch: &Batch,
+) -> Result<(), OpenError> {
+    publish(local, at.pack, at.offset, batch, batch.next)?;
+    if local.is_apply_due() {
+        applier
+            .step()
+            .map_err(|e| damaged(format!("The log could not be replayed: {e}.")))?;
+    }
+    Ok(())
+}
+
+fn publish(
+    local: &Local,
+    pack: u32,
+    offset: u64,
+    batch: &Batch,
+    position: Position,
+) -> Result<(), OpenError> {
+    let replayed = (|| {
+        let mut view = View::new(local)?;
+        for record in &batch.records {
+            for change in record.located(pack, offset) {
+                view.apply(change)?;
+            }
+        }
+        view.publish(position);
+        Ok::<_, crate::Error>(())
+    })();
+    replayed.map_err(|e| damaged(format!("The log could not be replayed: {e}.")))
+}
+
+/// Starts this epoch: a fresh pack that begins with the last batch anew, or with a seal.
+///
+/// After a failed or missing sync the page cache may hold a batch that the disk does not; once it has been
+/// read here it may be served, so first it is made durable.
+fn begin_fresh_pack(local: &Arc<Local>, tail: Tail) -> Result<Committer, OpenError> {
+    let Tail { before, last } = tail;
+    let failed = |e: io::Error| OpenError::io("the log could not be continued", e);
+    let last = match last {
+        Some(batch) if planted::is(Bug::SkipRewrite) => {
+            publish(local, before.pack, before.offset, &batch, batch.next)?;
+            let pack = local.packs.next().map_err(failed)?;
+            let mut committer = Committer::new(local.clone(), pack, batch.next);
+            committer.seal();
+            return Ok(committer);
+        }
+        last => last,
+    };
+    let pack = local.packs.next().map_err(failed)?;
+    let mut committer = Committer::new(local.clone(), pack, before);
+    match &last {
+        Some(batch) => committer
+            .rewrite(batch)
+            .map_err(|e| failed(io::Error::other(e)))?,
+        None => drop(committer.seal()),
+    }
+    match local.stopped() {
+        None => Ok(committer),
+        Some(why) => Err(failed(io::Error::other(why))),
+    }
+}
+
+fn bad_log(at: &Position, why: &str) -> OpenError {
+    damaged(format!(
+        "The log is damaged at byte {} of {}: {why}.",
+        at.offset,
+        packs::path(at.pack)
+    ))
+}
+
+fn damaged(what: String) -> OpenError {
+    OpenError::Damaged {
+        what: format!(
+            "{what} Nothing was changed. Check the disk, restore the file from a copy if there is one; \
+             `jay fsck` will say what is lost."
+        ),
+    }
+}

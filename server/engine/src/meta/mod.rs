@@ -1,0 +1,180 @@
+//! Metadata: rows under keys, changed by transactions that carry their preconditions as data.
+//!
+//! [`MetaStore`] is one of the two traits that separate the service from storage (the other is
+//! [`crate::blob::BlobStore`]); [`local`] is the store behind it on one machine. Other stores join as
+//! siblings. Absent on purpose: closures in transactions, and any way to change a row but a commit.
+
+use std::{future::Future, pin::Pin};
+
+use bytes::Bytes;
+
+use crate::{
+    blob::InFlight,
+    error::Result,
+    meta::{
+        key::{BucketId, Key},
+        record::{Location, Record},
+    },
+    types::ETag,
+};
+
+pub mod key;
+pub mod local;
+pub mod record;
+
+/// Bytes of a body that one CRC-32C covers.
+pub const BLOCK_BYTES: usize = 64 * 1024;
+
+/// One row to be put (or removed, when there is no record).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The row.
+    pub key: Key,
+    /// What it becomes.
+    pub record: Option<Record>,
+}
+
+impl Change {
+    /// Puts a row.
+    pub fn put(key: Key, record: Record) -> Self {
+        Self {
+            key,
+            record: Some(record),
+        }
+    }
+
+    /// Removes a row.
+    pub fn delete(key: Key) -> Self {
+        Self { key, record: None }
+    }
+}
+
+/// What must hold at the moment of the commit, decided by the committer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Precondition {
+    /// There is such a row.
+    Exists(Key),
+    /// There is none.
+    Absent(Key),
+    /// The bucket of this name is still the one that was looked up.
+    BucketIs(String, BucketId),
+    /// The bucket has no objects.
+    BucketEmpty(BucketId),
+    /// There is an object with this entity tag.
+    ETagIs(Key, ETag),
+    /// There is no object, or one with another entity tag.
+    ETagIsNot(Key, ETag),
+    /// There is an object, and of this version.
+    VersionIs(Key, u128),
+}
+
+/// A small body that rides in the log with its record.
+#[derive(Clone, Debug)]
+pub struct Body {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// CRC-32C of each block.
+    pub sums: Vec<u32>,
+}
+
+impl Body {
+    /// A body with its sums.
+    pub fn new(bytes: Bytes) -> Self {
+        let sums = bytes
+            .chunks(BLOCK_BYTES)
+            .map(crate::codec::crc32c)
+            .collect();
+        Self { bytes, sums }
+    }
+}
+
+/// What happens wholly or not at all.
+#[derive(Debug, Default)]
+pub struct Transaction {
+    /// All must hold.
+    pub requires: Vec<Precondition>,
+    /// What is changed then.
+    pub changes: Vec<Change>,
+    /// The body of the change whose location is [`Location::Here`].
+    pub body: Option<Body>,
+    /// The file that a change points at; removed again when the transaction is refused.
+    pub blob: Option<InFlight>,
+}
+
+/// Why a transaction did not happen, or may not have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// A precondition did not hold: its place in `requires`.
+    #[error("precondition {0} does not hold")]
+    Refused(usize),
+    /// Nothing was written: the disk has no room.
+    #[error("the disk is full: {0}")]
+    Full(String),
+    /// Nothing was written.
+    #[error("{0}")]
+    Failed(String),
+    /// The store no longer writes; whether this transaction survives is unknown until the restart.
+    #[error("the store has stopped writing until it is restarted: {0}")]
+    Stopped(String),
+}
+
+/// Resolves when the transaction is durable, or refused by durable state.
+pub type Commit = Pin<Box<dyn Future<Output = Result<(), CommitError>> + Send>>;
+
+/// Rows of a scan: encoded key and record, in byte order.
+pub type Rows = Vec<(Vec<u8>, Record)>;
+
+/// A store of rows.
+pub trait MetaStore: Send + Sync + 'static {
+    /// The row under `key`.
+    fn get(&self, key: &Key) -> Result<Option<Record>>;
+
+    /// The first rows with encoded keys in `from..to`, at most `limit`. Fewer than `limit` means that
+    /// there are no more.
+    fn scan(&self, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Rows>;
+
+    /// Commits a transaction.
+    fn commit(&self, transaction: Transaction) -> Commit;
+
+    /// The file that holds an inline body, or `None` when the row has moved meanwhile: look it up again.
+    fn open_inline(&self, location: &Location) -> Result<Option<InlineBody>>;
+}
+
+/// A small body at rest.
+pub struct InlineBody {
+    file: std::sync::Arc<dyn crate::disk::DiskFile>,
+    offset: u64,
+    sums: Vec<u32>,
+}
+
+impl InlineBody {
+    pub(crate) fn new(
+        file: std::sync::Arc<dyn crate::disk::DiskFile>,
+        offset: u64,
+        sums: Vec<u32>,
+    ) -> Self {
+        Self { file, offset, sums }
+    }
+
+    /// Reads `range` of a body of `size` bytes, every block that it touches checked.
+    pub fn read(&self, size: u64, range: std::ops::Range<u64>) -> std::io::Result<Bytes> {
+        let block = BLOCK_BYTES as u64;
+        let start = range.start / block * block;
+        let end = range.end.next_multiple_of(block).min(size);
+        let mut bytes = vec![0; (end - start) as usize];
+        self.file.read_at(&mut bytes, self.offset + start)?;
+        let first = (start / block) as usize;
+        for (i, chunk) in bytes.chunks(BLOCK_BYTES).enumerate() {
+            if self.sums.get(first + i) != Some(&crate::codec::crc32c(chunk)) {
+                return Err(std::io::Error::new(
+                    std::io::ErrorKind::InvalidData,
+                    format!(
+                        "block {} of the body does not match its checksum",
+                        first + i
+                    ),
+                ));
+            }
+        }
+        Ok(Bytes::from(bytes).slice((range.start - start) as usize..(range.end - start) as usize))
+    }
+}

@@ -1,0 +1,415 @@
+//! What the index holds under its keys: versioned records, encoded as FORMAT.md draws them.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    codec::{DecodeError, Reader, Writer},
+    meta::key::{AccountId, BlobId, BucketId},
+    types::{Checksum, ChecksumAlgorithm, ContentHeaders, ETag, Timestamp},
+};
+
+const VERSION: u8 = 1;
+
+/// A value of the index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // each is documented at its type
+pub enum Record {
+    Bucket(BucketRecord),
+    BucketStats(BucketStats),
+    Object(Box<ObjectRecord>),
+    Account(AccountRecord),
+    AccountName(AccountId),
+    Token(Box<TokenRecord>),
+    Blob(BlobRecord),
+    Free,
+    Pack(PackRecord),
+}
+
+/// A bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketRecord {
+    /// What its objects' keys begin with.
+    pub id: BucketId,
+    /// The account that owns it.
+    pub owner: AccountId,
+    /// When it was created.
+    pub created: Timestamp,
+    /// GET and HEAD of its objects without credentials.
+    pub public_read: bool,
+}
+
+/// Counters of a bucket, changed in the commit of their cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BucketStats {
+    /// Objects in it.
+    pub objects: u64,
+    /// Sum of their sizes in bytes.
+    pub bytes: u64,
+}
+
+/// Where a body is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// Nowhere: it has no bytes.
+    Empty,
+    /// Behind its own record (in the log only).
+    Here,
+    /// In a pack.
+    Pack {
+        /// The pack's number.
+        pack: u32,
+        /// Where the body begins, in bytes.
+        offset: u32,
+        /// Length of the whole record, in bytes.
+        record_bytes: u32,
+        /// CRC-32C of each 64 KiB block.
+        sums: Vec<u32>,
+    },
+    /// In a file of its own.
+    File(BlobId),
+}
+
+/// An object: all that is known of it but its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct ObjectRecord {
+    pub version: u128,
+    pub modified: Timestamp,
+    pub size: u64,
+    pub sha256: [u8; 32],
+    pub crc64: u64,
+    pub etag: ETag,
+    pub checksum: Option<Checksum>,
+    pub location: Location,
+    pub headers: ContentHeaders,
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// An account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct AccountRecord {
+    pub name: String,
+    pub created: Timestamp,
+    pub active: bool,
+}
+
+/// A token: an access key with its rights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct TokenRecord {
+    pub account: AccountId,
+    pub name: String,
+    pub created: Timestamp,
+    pub expires: Option<Timestamp>,
+    pub active: bool,
+    pub sealed_secret: Vec<u8>,
+    pub actions: Vec<String>,
+    pub buckets: Vec<String>,
+    pub prefixes: Vec<String>,
+}
+
+/// A file in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlobRecord {
+    /// How many objects have their body in it.
+    pub references: u32,
+    /// Bytes of the body.
+    pub bytes: u64,
+}
+
+/// What of a pack is still needed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PackRecord {
+    /// Sum of the lengths of records whose body is still somebody's.
+    pub live_bytes: u64,
+}
+
+/// What the index was made from, kept in the transaction that made it so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Checkpoint {
+    pub applied_lsn: u64,
+    pub pack: u32,
+    pub offset: u64,
+    pub hash: [u8; 16],
+    pub incarnation: u32,
+    pub lowest_uncommitted: BlobId,
+}
+
+impl Record {
+    /// The bytes of the record, its version first.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::with_capacity(256);
+        w.u8(VERSION);
+        match self {
+            Record::Bucket(r) => {
+                w.u64(r.id.0)
+                    .u128(r.owner.0)
+                    .u64(r.created.0)
+                    .u8(r.public_read.into());
+            }
+            Record::BucketStats(r) => {
+                w.u64(r.objects).u64(r.bytes);
+            }
+            Record::Object(r) => r.encode(&mut w),
+            Record::Account(r) => {
+                w.bytes16(r.name.as_bytes())
+                    .u64(r.created.0)
+                    .u8((!r.active).into());
+            }
+            Record::AccountName(id) => {
+                w.u128(id.0);
+            }
+            Record::Token(r) => r.encode(&mut w),
+            Record::Blob(r) => {
+                w.u32(r.references).u64(r.bytes);
+            }
+            Record::Free => {}
+            Record::Pack(r) => {
+                w.u64(r.live_bytes);
+            }
+        }
+        w.into_bytes()
+    }
+
+    /// Reads the record that stands under a key with the given first byte.
+    pub fn decode(key_tag: u8, bytes: &[u8]) -> Result<Record, DecodeError> {
+        use crate::meta::key::tag;
+        let mut r = Reader::new("record", bytes);
+        if r.u8("version")? != VERSION {
+            return Err(r.error("version"));
+        }
+        let record = match key_tag {
+            tag::BUCKET => Record::Bucket(BucketRecord {
+                id: BucketId(r.u64("id")?),
+                owner: AccountId(r.u128("owner")?),
+                created: Timestamp(r.u64("created")?),
+                public_read: r.u8("flags")? & 1 != 0,
+            }),
+            tag::BUCKET_STATS => Record::BucketStats(BucketStats {
+                objects: r.u64("objects")?,
+                bytes: r.u64("bytes")?,
+            }),
+            tag::OBJECT => Record::Object(Box::new(ObjectRecord::decode(&mut r)?)),
+            tag::ACCOUNT => Record::Account(AccountRecord {
+                name: r.text16("name")?.to_owned(),
+                created: Timestamp(r.u64("created")?),
+                active: r.u8("status")? == 0,
+            }),
+            tag::ACCOUNT_NAME => Record::AccountName(AccountId(r.u128("account")?)),
+            tag::TOKEN => Record::Token(Box::new(TokenRecord::decode(&mut r)?)),
+            tag::BLOB => Record::Blob(BlobRecord {
+                references: r.u32("references")?,
+                bytes: r.u64("bytes")?,
+            }),
+            tag::FREE => Record::Free,
+            tag::PACK => Record::Pack(PackRecord {
+                live_bytes: r.u64("live bytes")?,
+            }),
+            _ => return Err(r.error("key kind")),
+        };
+        r.finish()?;
+        Ok(record)
+    }
+}
+
+impl ObjectRecord {
+    fn encode(&self, w: &mut Writer) {
+        w.u8(0)
+            .u128(self.version)
+            .u64(self.modified.0)
+            .u64(self.size);
+        w.raw(&self.sha256)
+            .u64(self.crc64)
+            .bytes16(self.etag.as_str().as_bytes());
+        match &self.checksum {
+            None => w.u8(0),
+            Some(sum) => w.u8(algorithm_number(sum.algorithm)).raw(&sum.value),
+        };
+        self.location.encode(w);
+        let h = &self.headers;
+        for header in [
+            &h.content_type,
+            &h.cache_control,
+            &h.content_disposition,
+            &h.content_encoding,
+            &h.content_language,
+            &h.expires,
+        ] {
+            w.optional_text16(header.as_deref());
+        }
+        w.u16(u16::try_from(self.metadata.len()).expect("metadata is limited to 2 KiB"));
+        for (name, value) in &self.metadata {
+            w.bytes16(name.as_bytes()).bytes16(value.as_bytes());
+        }
+    }
+
+    fn decode(r: &mut Reader) -> Result<Self, DecodeError> {
+        if r.u8("cipher")? != 0 {
+            return Err(r.error("cipher"));
+        }
+        let version = r.u128("version id")?;
+        let modified = Timestamp(r.u64("modified")?);
+        let size = r.u64("size")?;
+        let sha256 = r.array("sha256")?;
+        let crc64 = r.u64("crc64nvme")?;
+        let etag = ETag::new(r.text16("etag")?);
+        let checksum = match r.u8("checksum algorithm")? {
+            0 => None,
+            n => {
+                let algorithm = algorithm_of(n).ok_or_else(|| r.error("checksum algorithm"))?;
+                let value = r.take(algorithm.value_bytes(), "checksum")?.to_vec();
+                Some(Checksum { algorithm, value })
+            }
+        };
+        let location = Location::decode(r)?;
+        let headers = ContentHeaders {
+            content_type: r.optional_text16("content type")?,
+            cache_control: r.optional_text16("cache control")?,
+            content_disposition: r.optional_text16("content disposition")?,
+            content_encoding: r.optional_text16("content encoding")?,
+            content_language: r.optional_text16("content language")?,
+            expires: r.optional_text16("expires")?,
+        };
+        let metadata = (0..r.u16("metadata count")?)
+            .map(|_| {
+                Ok((
+                    r.text16("metadata name")?.into(),
+                    r.text16("metadata value")?.into(),
+                ))
+            })
+            .collect::<Result<_, DecodeError>>()?;
+        Ok(Self {
+            version,
+            modified,
+            size,
+            sha256,
+            crc64,
+            etag,
+            checksum,
+            location,
+            headers,
+            metadata,
+        })
+    }
+}
+
+impl Location {
+    fn encode(&self, w: &mut Writer) {
+        match self {
+            Location::Empty => w.u8(0),
+            Location::Here => w.u8(1),
+            Location::Pack {
+                pack,
+                offset,
+                record_bytes,
+                sums,
+            } => {
+                w.u8(2).u32(*pack).u32(*offset).u32(*record_bytes);
+                w.u16(u16::try_from(sums.len()).expect("inline bodies are small"));
+                sums.iter().fold(w, |w, &sum| w.u32(sum))
+            }
+            Location::File(id) => w.u8(3).raw(&id.0.to_be_bytes()),
+        };
+    }
+
+    fn decode(r: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(match r.u8("location kind")? {
+            0 => Location::Empty,
+            1 => Location::Here,
+            2 => {
+                let (pack, offset) = (r.u32("pack")?, r.u32("offset")?);
+                let record_bytes = r.u32("record bytes")?;
+                let sums = (0..r.u16("block count")?)
+                    .map(|_| r.u32("block sum"))
+                    .collect::<Result<_, _>>()?;
+                Location::Pack {
+                    pack,
+                    offset,
+                    record_bytes,
+                    sums,
+                }
+            }
+            3 => Location::File(BlobId(u128::from_be_bytes(r.array("blob id")?))),
+            _ => return Err(r.error("location kind")),
+        })
+    }
+}
+
+impl TokenRecord {
+    fn encode(&self, w: &mut Writer) {
+        w.u128(self.account.0)
+            .bytes16(self.name.as_bytes())
+            .u64(self.created.0);
+        w.u64(self.expires.map_or(0, |t| t.0))
+            .u8((!self.active).into());
+        w.bytes16(&self.sealed_secret);
+        w.texts16(&self.actions)
+            .texts16(&self.buckets)
+            .texts16(&self.prefixes);
+    }
+
+    fn decode(r: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(Self {
+            account: AccountId(r.u128("account")?),
+            name: r.text16("name")?.to_owned(),
+            created: Timestamp(r.u64("created")?),
+            expires: Some(Timestamp(r.u64("expires")?)).filter(|t| t.0 != 0),
+            active: r.u8("status")? == 0,
+            sealed_secret: r.bytes16("sealed secret")?.to_vec(),
+            actions: r.texts16("actions")?,
+            buckets: r.texts16("buckets")?,
+            prefixes: r.texts16("prefixes")?,
+        })
+    }
+}
+
+impl Checkpoint {
+    /// The bytes of the record.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::default();
+        w.u8(VERSION)
+            .u64(self.applied_lsn)
+            .u32(self.pack)
+            .u64(self.offset)
+            .raw(&self.hash);
+        w.u32(self.incarnation)
+            .raw(&self.lowest_uncommitted.0.to_be_bytes());
+        w.into_bytes()
+    }
+
+    /// Reads the record back.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new("checkpoint", bytes);
+        if r.u8("version")? != VERSION {
+            return Err(r.error("version"));
+        }
+        let checkpoint = Self {
+            applied_lsn: r.u64("applied lsn")?,
+            pack: r.u32("pack")?,
+            offset: r.u64("offset")?,
+            hash: r.array("hash")?,
+            incarnation: r.u32("incarnation")?,
+            lowest_uncommitted: BlobId(u128::from_be_bytes(r.array("lowest uncommitted")?)),
+        };
+        r.finish()?;
+        Ok(checkpoint)
+    }
+}
+
+fn algorithm_number(algorithm: ChecksumAlgorithm) -> u8 {
+    match algorithm {
+        ChecksumAlgorithm::Crc32 => 1,
+        ChecksumAlgorithm::Crc32c => 2,
+        ChecksumAlgorithm::Crc64Nvme => 3,
+        ChecksumAlgorithm::Sha1 => 4,
+        ChecksumAlgorithm::Sha256 => 5,
+    }
+}
+
+fn algorithm_of(number: u8) -> Option<ChecksumAlgorithm> {
+    ChecksumAlgorithm::ALL
+        .into_iter()
+        .find(|&a| algorithm_number(a) == number)
+}

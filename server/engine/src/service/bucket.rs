@@ -1,0 +1,139 @@
+//! Buckets.
+
+use crate::{
+    auth::{Action, Caller, permit},
+    error::{Error, ErrorKind, Result},
+    meta::{
+        Change, Precondition, Transaction,
+        key::{BucketId, Key, after_prefix, tag},
+        record::{BucketRecord, Record},
+    },
+    service::{Requirements, Service},
+    types::{BucketInfo, BucketName},
+};
+
+/// Most buckets of one account.
+pub const BUCKETS_PER_ACCOUNT_MAX: usize = 1000;
+const SCAN_ROWS: usize = 1000;
+
+impl Service {
+    pub(crate) async fn create_bucket(&self, caller: &Caller, name: &BucketName) -> Result<()> {
+        permit(caller, Action::BucketWriteMeta, Some(name), None)?;
+        if let Some(bucket) = self.find_bucket(name)? {
+            return Err(exists(caller, name, &bucket));
+        }
+        if self.buckets_of(caller)?.len() >= BUCKETS_PER_ACCOUNT_MAX {
+            return Err(Error::new(
+                ErrorKind::TooManyBuckets,
+                format!(
+                    "An account has at most {BUCKETS_PER_ACCOUNT_MAX} buckets: delete one first."
+                ),
+            ));
+        }
+        let record = BucketRecord {
+            id: BucketId(self.env.random_u64()),
+            owner: caller.account(),
+            created: self.env.clock.now(),
+            public_read: false,
+        };
+        let mut requires = Requirements::default();
+        let key = Key::Bucket(name.as_str().into());
+        requires.add(
+            Precondition::Absent(key.clone()),
+            ErrorKind::BucketAlreadyExists,
+            "raced",
+        );
+        requires.add(
+            Precondition::Absent(Key::BucketStats(record.id)),
+            ErrorKind::InternalError,
+            "A random id was drawn twice: try again.",
+        );
+        let changes = vec![Change::put(key, Record::Bucket(record))];
+        let done = requires.commit(
+            &*self.meta,
+            Transaction {
+                changes,
+                ..Transaction::default()
+            },
+        );
+        match (done.await, self.find_bucket(name)?) {
+            (Err(error), Some(bucket)) if error.kind() == ErrorKind::BucketAlreadyExists => {
+                Err(exists(caller, name, &bucket))
+            }
+            (done, _) => done,
+        }
+    }
+
+    pub(crate) fn head_bucket(&self, caller: &Caller, name: &BucketName) -> Result<BucketInfo> {
+        let bucket = self.bucket(caller, Action::BucketReadMeta, name, None)?;
+        Ok(BucketInfo {
+            name: name.clone(),
+            created: bucket.created,
+        })
+    }
+
+    pub(crate) async fn delete_bucket(&self, caller: &Caller, name: &BucketName) -> Result<()> {
+        let bucket = self.bucket(caller, Action::BucketWriteMeta, name, None)?;
+        let mut requires = Requirements::bucket(name, &bucket);
+        requires.add(
+            Precondition::BucketEmpty(bucket.id),
+            ErrorKind::BucketNotEmpty,
+            "The bucket you tried to delete is not empty: delete its objects first.",
+        );
+        let changes = vec![Change::delete(Key::Bucket(name.as_str().into()))];
+        requires
+            .commit(
+                &*self.meta,
+                Transaction {
+                    changes,
+                    ..Transaction::default()
+                },
+            )
+            .await
+    }
+
+    pub(crate) fn list_buckets(&self, caller: &Caller) -> Result<Vec<BucketInfo>> {
+        permit(caller, Action::BucketList, None, None)?;
+        self.buckets_of(caller)
+    }
+
+    fn buckets_of(&self, caller: &Caller) -> Result<Vec<BucketInfo>> {
+        let mut from = vec![tag::BUCKET];
+        let to = after_prefix(&from);
+        let mut buckets = Vec::new();
+        loop {
+            let rows = self.meta.scan(&from, to.as_deref(), SCAN_ROWS)?;
+            let more = rows.len() == SCAN_ROWS;
+            for (key, record) in rows {
+                if let (Ok(Key::Bucket(name)), Record::Bucket(bucket)) = (Key::decode(&key), record)
+                    && bucket.owner == caller.account()
+                {
+                    let name = BucketName::parse(&name)?;
+                    buckets.push(BucketInfo {
+                        name,
+                        created: bucket.created,
+                    });
+                }
+                from = key;
+            }
+            if !more {
+                return Ok(buckets);
+            }
+            from.push(0);
+        }
+    }
+}
+
+fn exists(caller: &Caller, name: &BucketName, bucket: &BucketRecord) -> Error {
+    if bucket.owner == caller.account() {
+        Error::new(
+            ErrorKind::BucketAlreadyOwnedByYou,
+            format!("You already own the bucket {name}: use it as it is."),
+        )
+    } else {
+        Error::new(
+            ErrorKind::BucketAlreadyExists,
+            format!("The bucket name {name} is taken: choose another."),
+        )
+    }
+}

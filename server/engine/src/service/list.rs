@@ -1,0 +1,140 @@
+//! Listings. A page costs what it holds: a scan seeks past a common prefix instead of reading through it.
+
+use crate::{
+    auth::{Action, Caller},
+    error::Result,
+    meta::{
+        key::{BucketId, Key, after_prefix},
+        record::Record,
+    },
+    service::{Service, object::info},
+    types::{BucketName, LIST_PAGE_MAX, ListEntry, ListOptions, ListPage, ObjectKey},
+};
+
+/// Rows of a scan while common prefixes are being passed over.
+const SEEK_ROWS: usize = 8;
+
+impl Service {
+    pub(crate) fn list_objects(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+        options: &ListOptions,
+    ) -> Result<ListPage> {
+        let bucket = self.bucket(caller, Action::ObjectList, name, None)?;
+        let limit = options.max_keys.min(LIST_PAGE_MAX);
+        if limit == 0 {
+            return Ok(ListPage::default());
+        }
+        let mut walk = Walk::new(bucket.id, options);
+        // One entry more than asked for says whether more follow.
+        while walk.entries.len() <= limit
+            && let Some(from) = walk.from.take()
+        {
+            let wanted = limit + 1 - walk.entries.len();
+            let rows = if walk.seeking {
+                wanted.min(SEEK_ROWS)
+            } else {
+                wanted
+            };
+            let rows = self.meta.scan(&from, walk.to.as_deref(), rows)?;
+            walk.take(
+                rows,
+                if walk.seeking {
+                    wanted.min(SEEK_ROWS)
+                } else {
+                    wanted
+                },
+            );
+        }
+        let mut entries = walk.entries;
+        let more = entries.len() > limit;
+        entries.truncate(limit);
+        let next = entries.last().filter(|_| more).map(|entry| match entry {
+            ListEntry::Object(object) => object.key.as_str().to_owned(),
+            ListEntry::CommonPrefix(prefix) => prefix.clone(),
+        });
+        Ok(ListPage { entries, next })
+    }
+}
+
+/// A listing under way.
+struct Walk<'a> {
+    bucket: BucketId,
+    options: &'a ListOptions,
+    /// Where the next scan begins; `None` at the end.
+    from: Option<Vec<u8>>,
+    to: Option<Vec<u8>>,
+    /// The last entry was a common prefix, so the next may be one too.
+    seeking: bool,
+    entries: Vec<ListEntry>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(bucket: BucketId, options: &'a ListOptions) -> Self {
+        let base = Key::object_prefix(bucket, &options.prefix);
+        let to = after_prefix(&base);
+        let mut walk = Self {
+            bucket,
+            options,
+            from: None,
+            to,
+            seeking: false,
+            entries: Vec::new(),
+        };
+        walk.from = match &options.after {
+            Some(after) if *after >= options.prefix => match walk.common_prefix(after) {
+                // Keys under a common prefix that is not above `after` are not listed again.
+                Some(common) => after_prefix(&Key::object_prefix(bucket, common)),
+                None => {
+                    let mut from = Key::object_prefix(bucket, after);
+                    from.push(0);
+                    Some(from)
+                }
+            },
+            _ => Some(base),
+        };
+        walk
+    }
+
+    /// The common prefix that a key is rolled up into.
+    fn common_prefix<'k>(&self, key: &'k str) -> Option<&'k str> {
+        let delimiter = self
+            .options
+            .delimiter
+            .as_deref()
+            .filter(|d| !d.is_empty())?;
+        let rest = key.strip_prefix(self.options.prefix.as_str())?;
+        let end = self.options.prefix.len() + rest.find(delimiter)? + delimiter.len();
+        Some(&key[..end])
+    }
+
+    fn take(&mut self, rows: crate::meta::Rows, limit: usize) {
+        let all = rows.len() < limit;
+        let mut last = None;
+        for (bytes, record) in rows {
+            let (Ok(Key::Object(_, key)), Record::Object(object)) = (Key::decode(&bytes), record)
+            else {
+                continue;
+            };
+            if let Some(common) = self.common_prefix(&key) {
+                self.from = after_prefix(&Key::object_prefix(self.bucket, common));
+                self.entries
+                    .push(ListEntry::CommonPrefix(common.to_owned()));
+                self.seeking = true;
+                return;
+            }
+            let Ok(key) = ObjectKey::parse(&key) else {
+                continue;
+            };
+            self.entries
+                .push(ListEntry::Object(Box::new(info(key, &object))));
+            self.seeking = false;
+            last = Some(bytes);
+        }
+        self.from = last.filter(|_| !all).map(|mut last| {
+            last.push(0);
+            last
+        });
+    }
+}

@@ -1,0 +1,93 @@
+//! What every front calls: authorize, validate, store, commit. One file per noun.
+
+pub mod bucket;
+pub mod list;
+pub mod object;
+pub mod token;
+
+use std::sync::Arc;
+
+use crate::{
+    auth::{self, Action, Caller, Secrets},
+    blob::BlobStore,
+    env::Env,
+    error::{Error, ErrorKind, Result},
+    meta::{
+        CommitError, MetaStore, Precondition, Transaction,
+        key::Key,
+        record::{BucketRecord, Record},
+    },
+    types::{BucketName, ObjectKey},
+};
+
+/// What the operations stand on.
+pub(crate) struct Service {
+    pub(crate) meta: Arc<dyn MetaStore>,
+    pub(crate) blobs: Arc<dyn BlobStore>,
+    pub(crate) secrets: Secrets,
+    pub(crate) env: Env,
+    pub(crate) inline_max: usize,
+}
+
+impl Service {
+    /// The bucket, if the caller may do this to it.
+    fn bucket(
+        &self,
+        caller: &Caller,
+        action: Action,
+        name: &BucketName,
+        key: Option<&ObjectKey>,
+    ) -> Result<BucketRecord> {
+        auth::authorize(caller, action, name, self.find_bucket(name)?, key)
+    }
+
+    fn find_bucket(&self, name: &BucketName) -> Result<Option<BucketRecord>> {
+        Ok(match self.meta.get(&Key::Bucket(name.as_str().into()))? {
+            Some(Record::Bucket(bucket)) => Some(bucket),
+            _ => None,
+        })
+    }
+}
+
+/// Preconditions, each with the error that says that it does not hold.
+#[derive(Default)]
+struct Requirements(Vec<(Precondition, ErrorKind, String)>);
+
+impl Requirements {
+    fn add(&mut self, precondition: Precondition, kind: ErrorKind, context: impl Into<String>) {
+        self.0.push((precondition, kind, context.into()));
+    }
+
+    fn bucket(name: &BucketName, bucket: &BucketRecord) -> Self {
+        let mut all = Self::default();
+        let gone = auth::no_such_bucket(name);
+        let precondition = Precondition::BucketIs(name.as_str().into(), bucket.id);
+        all.add(precondition, gone.kind(), gone.context());
+        all
+    }
+
+    /// Commits under these preconditions.
+    async fn commit(self, meta: &dyn MetaStore, mut transaction: Transaction) -> Result<()> {
+        let (requires, errors): (Vec<_>, Vec<_>) = self
+            .0
+            .into_iter()
+            .map(|(p, kind, context)| (p, (kind, context)))
+            .unzip();
+        transaction.requires = requires;
+        match meta.commit(transaction).await {
+            Ok(()) => Ok(()),
+            Err(CommitError::Refused(i)) => {
+                let (kind, context) = errors.into_iter().nth(i).expect("one error a precondition");
+                Err(Error::new(kind, context))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Runs what may wait for the disk where waiting is allowed.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        Error::new(ErrorKind::InternalError, "A task of the store failed.").with_source(error)
+    })
+}

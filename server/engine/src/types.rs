@@ -1,0 +1,333 @@
+//! Validated types that fronts make at the edge and the engine takes, so that no check is written twice.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Longest object key, in bytes of UTF-8.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// Most user metadata of one object, in bytes: the sum of all names and values.
+pub const METADATA_BYTES_MAX: usize = 2048;
+/// Largest body of one PUT, in bytes (5 GiB, as S3).
+pub const PUT_BYTES_MAX: u64 = 5 << 30;
+/// Most entries of one page of a listing.
+pub const LIST_PAGE_MAX: usize = 1000;
+
+/// A valid bucket name: 3 to 63 of `a-z 0-9 . -`, beginning and ending with a letter or digit, without
+/// `..`, not shaped like an IPv4 address.
+///
+/// Source: S3 user guide, "General purpose bucket naming rules".
+///
+/// ```
+/// assert!(jay_engine::BucketName::parse("my-photos").is_ok());
+/// assert!(jay_engine::BucketName::parse("My_Photos").is_err());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BucketName(Arc<str>);
+
+impl BucketName {
+    /// Checks `name`; [`ErrorKind::InvalidBucketName`] says which rule it breaks.
+    pub fn parse(name: &str) -> Result<Self> {
+        let refuse = |why: &str| {
+            Err(Error::new(
+                ErrorKind::InvalidBucketName,
+                format!("The specified bucket is not valid: {why}."),
+            ))
+        };
+        let edge = |c: Option<u8>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let bytes = name.as_bytes();
+        if !(3..=63).contains(&bytes.len()) {
+            return refuse("a bucket name has 3 to 63 characters");
+        }
+        if !bytes
+            .iter()
+            .all(|&c| edge(Some(c)) || c == b'.' || c == b'-')
+        {
+            return refuse("only lower-case letters, digits, dots and hyphens are allowed");
+        }
+        if !edge(bytes.first().copied()) || !edge(bytes.last().copied()) {
+            return refuse("it must begin and end with a letter or digit");
+        }
+        if name.contains("..") {
+            return refuse("two dots may not follow each other");
+        }
+        if name.parse::<std::net::Ipv4Addr>().is_ok() {
+            return refuse("it may not look like an IP address");
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BucketName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A valid object key: 1 to [`KEY_BYTES_MAX`] bytes of UTF-8, taken literally.
+///
+/// ```
+/// assert_eq!(jay_engine::ObjectKey::parse("a/../b").unwrap().as_str(), "a/../b");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey(Arc<str>);
+
+impl ObjectKey {
+    /// Checks `key`; [`ErrorKind::KeyTooLongError`] when too long, [`ErrorKind::InvalidArgument`] when empty.
+    pub fn parse(key: &str) -> Result<Self> {
+        match key.len() {
+            0 => Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "An object key may not be empty.",
+            )),
+            n if n > KEY_BYTES_MAX => Err(Error::new(
+                ErrorKind::KeyTooLongError,
+                format!("Your key is too long: {n} bytes of at most {KEY_BYTES_MAX}."),
+            )),
+            _ => Ok(Self(key.into())),
+        }
+    }
+
+    /// The key.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An entity tag without its quotes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ETag(Arc<str>);
+
+impl ETag {
+    /// Takes the tag as it is, without quotes.
+    pub fn new(tag: impl Into<Arc<str>>) -> Self {
+        Self(tag.into())
+    }
+
+    /// The tag without quotes.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub u64);
+
+/// The part of a body that is asked for (RFC 9110, section 14.1.2), not yet held against its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByteRange {
+    /// `first-last`, both included.
+    FromTo {
+        /// First byte.
+        first: u64,
+        /// Last byte, included; cut to the end of the body.
+        last: u64,
+    },
+    /// `first-`.
+    From {
+        /// First byte.
+        first: u64,
+    },
+    /// `-length`: the last bytes.
+    Suffix {
+        /// How many.
+        length: u64,
+    },
+}
+
+impl ByteRange {
+    /// The half-open range of a body of `size` bytes, or [`ErrorKind::InvalidRange`].
+    ///
+    /// ```
+    /// use jay_engine::ByteRange;
+    /// assert_eq!(ByteRange::FromTo { first: 0, last: 499 }.resolve(10).unwrap(), 0..10);
+    /// assert_eq!(ByteRange::Suffix { length: 4 }.resolve(10).unwrap(), 6..10);
+    /// assert!(ByteRange::From { first: 10 }.resolve(10).is_err());
+    /// ```
+    pub fn resolve(self, size: u64) -> Result<std::ops::Range<u64>> {
+        let range = match self {
+            ByteRange::FromTo { first, last } if first <= last => {
+                first..last.saturating_add(1).min(size)
+            }
+            ByteRange::FromTo { first, .. } => first..first,
+            ByteRange::From { first } => first..size,
+            ByteRange::Suffix { length } => size.saturating_sub(length)..size,
+        };
+        if range.start >= range.end {
+            return Err(Error::new(
+                ErrorKind::InvalidRange,
+                format!("The requested range is not satisfiable: the object has {size} bytes."),
+            ));
+        }
+        Ok(range)
+    }
+}
+
+/// The checksum algorithms that S3 clients may choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum ChecksumAlgorithm {
+    Crc32,
+    Crc32c,
+    Crc64Nvme,
+    Sha1,
+    Sha256,
+}
+
+impl ChecksumAlgorithm {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Crc32,
+        Self::Crc32c,
+        Self::Crc64Nvme,
+        Self::Sha1,
+        Self::Sha256,
+    ];
+
+    /// Length of a value in bytes.
+    pub fn value_bytes(self) -> usize {
+        match self {
+            Self::Crc32 | Self::Crc32c => 4,
+            Self::Crc64Nvme => 8,
+            Self::Sha1 => 20,
+            Self::Sha256 => 32,
+        }
+    }
+
+    /// The name that S3 uses in headers and XML: `CRC32`, `CRC32C`, `CRC64NVME`, `SHA1`, `SHA256`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Crc32 => "CRC32",
+            Self::Crc32c => "CRC32C",
+            Self::Crc64Nvme => "CRC64NVME",
+            Self::Sha1 => "SHA1",
+            Self::Sha256 => "SHA256",
+        }
+    }
+}
+
+/// A checksum over a whole body; `value` is big-endian and of the algorithm's length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checksum {
+    /// The algorithm.
+    pub algorithm: ChecksumAlgorithm,
+    /// The raw value, as it is put into base64.
+    pub value: Vec<u8>,
+}
+
+/// The standard headers that are stored with an object and come back with it, each a field of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct ContentHeaders {
+    pub content_type: Option<String>,
+    pub cache_control: Option<String>,
+    pub content_disposition: Option<String>,
+    pub content_encoding: Option<String>,
+    pub content_language: Option<String>,
+    pub expires: Option<String>,
+}
+
+/// What must hold for a write to happen; decided inside the commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// The current ETag must be this (`*` as `Some(None)`: there must be an object).
+    pub if_match: Option<Option<ETag>>,
+    /// The current ETag must not be this (`*` as `Some(None)`: there must be no object).
+    pub if_none_match: Option<Option<ETag>>,
+}
+
+/// Options of `put_object`.
+#[derive(Clone, Debug, Default)]
+pub struct PutOptions {
+    /// Size of the body in bytes when it is known; a body of another size is refused.
+    pub size: Option<u64>,
+    /// Standard headers.
+    pub headers: ContentHeaders,
+    /// User metadata under bare lower-case names.
+    pub metadata: BTreeMap<String, String>,
+    /// MD5 that the body must have (`Content-MD5`).
+    pub content_md5: Option<[u8; 16]>,
+    /// SHA-256 that the body must have (`x-amz-content-sha256`).
+    pub content_sha256: Option<[u8; 32]>,
+    /// Checksum that the body must have, known beforehand.
+    pub checksum: Option<Checksum>,
+    /// Checksum to compute because its expected value arrives behind the body, or only its result is wanted.
+    pub checksum_algorithm: Option<ChecksumAlgorithm>,
+    /// Preconditions.
+    pub conditions: Conditions,
+}
+
+/// What is known of an object without its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Its key.
+    pub key: ObjectKey,
+    /// Size in bytes.
+    pub size: u64,
+    /// MD5 of the body in hex.
+    pub etag: ETag,
+    /// When it was committed.
+    pub last_modified: Timestamp,
+    /// Unique id of this version.
+    pub version: u128,
+    /// Standard headers.
+    pub headers: ContentHeaders,
+    /// User metadata under bare lower-case names.
+    pub metadata: BTreeMap<String, String>,
+    /// Checksums over the whole body: the one the writer chose, if any, and always CRC64NVME.
+    pub checksums: Vec<Checksum>,
+    /// SHA-256 of the body.
+    pub sha256: [u8; 32],
+}
+
+/// A bucket as its owner sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketInfo {
+    /// Its name.
+    pub name: BucketName,
+    /// When it was created.
+    pub created: Timestamp,
+}
+
+/// Options of `list_objects`.
+#[derive(Clone, Debug, Default)]
+pub struct ListOptions {
+    /// Only keys that begin with this.
+    pub prefix: String,
+    /// Keys that share what follows the prefix up to and with this are one common prefix.
+    pub delimiter: Option<String>,
+    /// Only keys and common prefixes above this, bytewise.
+    pub after: Option<String>,
+    /// Most entries of the page; cut to [`LIST_PAGE_MAX`].
+    pub max_keys: usize,
+}
+
+/// One line of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListEntry {
+    /// An object.
+    Object(Box<ObjectInfo>),
+    /// A common prefix, delimiter included.
+    CommonPrefix(String),
+}
+
+/// One page of a listing, in byte order of keys and common prefixes together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListPage {
+    /// The entries.
+    pub entries: Vec<ListEntry>,
+    /// The last entry when more follow: the `after` of the next page.
+    pub next: Option<String>,
+}
