@@ -577,3 +577,6 @@ pub fn durable_lsn_beyond(
     }
     Ok(highest)
 }
+
+#[cfg(test)]
+mod tests;
