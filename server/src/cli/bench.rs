@@ -32,7 +32,7 @@ use self::{
     sign::{Credentials, Signer},
 };
 
-/// Options of `jay bench`.
+/// Put load on an S3 server; report throughput, errors and latency.
 ///
 /// Credentials come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN.
 #[derive(Clone, Debug, clap::Args)]
@@ -87,14 +87,8 @@ pub struct BenchArgs {
 /// Runs the load and prints the report; an error when any request failed or any body was wrong.
 pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
     let client = client(&args)?;
-    let report = measure(&args, client).await?;
-    let mut out = std::io::stdout().lock();
-    if args.json {
-        serde_json::to_writer_pretty(&mut out, &report)?;
-        writeln!(out)?;
-    } else {
-        write!(out, "{report}")?;
-    }
+    let (report, cleaned) = measure(&args, client).await?;
+    print(&report, args.json)?;
     let failed = report.total.error_count();
     if failed > 0 {
         bail!(
@@ -102,37 +96,45 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
             report.total.count + failed
         );
     }
+    cleaned.context("the load is done, but what it wrote could not be removed")
+}
+
+fn print(report: &Report, json: bool) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, report)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{report}")?;
+    }
     Ok(())
 }
 
-/// Everything but the printing: bucket, prefill, load, cleanup.
-async fn measure(args: &BenchArgs, client: Client) -> anyhow::Result<Report> {
+/// Bucket, prefill, load, cleanup. How the cleanup ended is apart, as the report is good without it.
+async fn measure(
+    args: &BenchArgs,
+    mut client: Client,
+) -> anyhow::Result<(Report, anyhow::Result<()>)> {
     let endpoint = client.endpoint().url();
     let mut load = Load::new(args, &client)?;
     let made = client
-        .clone()
         .ensure_bucket(&args.bucket)
         .await
-        .map_err(anyhow::Error::from)
         .with_context(|| format!("bucket {} on {endpoint}", args.bucket))?;
-
-    let measured = load.run().await;
-    let cleaned = if args.keep {
-        Ok(())
-    } else {
-        load.clean().await
+    let report = load.run().await;
+    let cleaned = match args.keep {
+        true => Ok(()),
+        false => clean(&mut load, &mut client, made.then_some(&args.bucket)).await,
     };
-    let report = measured?;
-    cleaned.context("the load is done, but its objects could not be removed")?;
-    if made && !args.keep {
-        client
-            .clone()
-            .delete_bucket(&args.bucket)
-            .await
-            .map_err(anyhow::Error::from)
-            .with_context(|| format!("bucket {} could not be removed", args.bucket))?;
+    Ok((report?, cleaned))
+}
+
+async fn clean(load: &mut Load, client: &mut Client, made: Option<&String>) -> anyhow::Result<()> {
+    load.clean().await?;
+    if let Some(bucket) = made {
+        client.delete_bucket(bucket).await?;
     }
-    Ok(report)
+    Ok(())
 }
 
 fn client(args: &BenchArgs) -> anyhow::Result<Client> {

@@ -127,7 +127,10 @@ async fn bench(fault: Fault, arguments: &str) -> (anyhow::Result<Report>, usize)
         args.timeout,
         args.sign_payload,
     );
-    let report = measure(&args, client).await;
+    let report = measure(&args, client).await.map(|(report, cleaned)| {
+        cleaned.unwrap();
+        report
+    });
     let left = server.objects.lock().unwrap().len();
     (report, left)
 }
