@@ -1,0 +1,260 @@
+//! Preconditions: of reads, decided here on what was read; of writes, handed to the engine, which decides
+//! them inside the commit.
+//!
+//! Source: RFC 9110, section 13; S3 API, GetObject and PutObject.
+
+use http::{HeaderMap, HeaderName, header};
+use jay_engine::{Conditions, ETag, ErrorKind, ObjectInfo, Timestamp};
+use jiff::fmt::rfc2822::DateTimeParser;
+
+use super::error::{Error, Result};
+
+/// How a conditional read goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// With the object.
+    Proceed,
+    /// With 304.
+    NotModified,
+}
+
+/// Decides a conditional GET or HEAD in the order of RFC 9110, section 13.2.2.
+pub(crate) fn of_read(headers: &HeaderMap, info: &ObjectInfo) -> Result<Outcome> {
+    let matches = |name| lists(headers, name, info);
+    let since = |name| modified_since(headers, name, info);
+    if let Some(matches) = matches(header::IF_MATCH) {
+        if !matches {
+            return Err(failed("If-Match"));
+        }
+    } else if since(header::IF_UNMODIFIED_SINCE) == Some(true) {
+        return Err(failed("If-Unmodified-Since"));
+    }
+    let is_unmodified = match matches(header::IF_NONE_MATCH) {
+        Some(matches) => matches,
+        None => since(header::IF_MODIFIED_SINCE) == Some(false),
+    };
+    Ok(if is_unmodified {
+        Outcome::NotModified
+    } else {
+        Outcome::Proceed
+    })
+}
+
+/// Whether `If-Range` lets the range be served: it is absent or names this version of the object.
+///
+/// Source: RFC 9110, section 13.1.5.
+pub(crate) fn range_holds(headers: &HeaderMap, info: &ObjectInfo) -> bool {
+    let Some(value) = headers.get(header::IF_RANGE) else {
+        return true;
+    };
+    let text = value.to_str().unwrap_or_default();
+    match date(text) {
+        Some(seconds) => seconds == seconds_of(info.last_modified),
+        None => {
+            text.trim()
+                .strip_prefix('"')
+                .and_then(|tag| tag.strip_suffix('"'))
+                == Some(info.etag.as_str())
+        }
+    }
+}
+
+/// Reads the preconditions of a PUT. What cannot be kept is refused: a condition that is ignored loses data.
+pub(crate) fn of_write(headers: &HeaderMap) -> Result<Conditions> {
+    for name in [header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE] {
+        if headers.contains_key(&name) {
+            return Err(Error::not_implemented(&format!(
+                "The header '{name}' of a write"
+            )));
+        }
+    }
+    let if_match = match tags(headers, &header::IF_MATCH).as_deref() {
+        None => None,
+        Some(["*"]) => Some(None),
+        Some([tag]) if !tag.is_empty() => Some(Some(ETag::new(*tag))),
+        Some(_) => return Err(Error::not_implemented("An If-Match with several ETags")),
+    };
+    let if_none_match = match tags(headers, &header::IF_NONE_MATCH).as_deref() {
+        None => None,
+        Some(["*"]) => Some(None),
+        Some(_) => return Err(Error::not_implemented("An If-None-Match other than '*'")),
+    };
+    Ok(Conditions {
+        if_match,
+        if_none_match,
+    })
+}
+
+/// Refuses a precondition on an operation that has none.
+pub(crate) fn must_be_absent(headers: &HeaderMap) -> Result<()> {
+    let names = [
+        header::IF_MATCH,
+        header::IF_NONE_MATCH,
+        header::IF_MODIFIED_SINCE,
+        header::IF_UNMODIFIED_SINCE,
+    ];
+    match names.iter().find(|name| headers.contains_key(*name)) {
+        None => Ok(()),
+        Some(name) => Err(Error::not_implemented(&format!(
+            "The header '{name}' of a delete"
+        ))),
+    }
+}
+
+/// Whether the header lists the object's ETag; `None` when it is absent.
+fn lists(headers: &HeaderMap, name: HeaderName, info: &ObjectInfo) -> Option<bool> {
+    let tags = tags(headers, &name)?;
+    Some(
+        tags.iter()
+            .any(|tag| *tag == "*" || *tag == info.etag.as_str()),
+    )
+}
+
+/// The ETags of a header, without quotes and weakness; S3 takes them without quotes too.
+fn tags<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Vec<&'a str>> {
+    if !headers.contains_key(name) {
+        return None;
+    }
+    let values = headers
+        .get_all(name)
+        .iter()
+        .flat_map(|value| value.to_str());
+    let tags = values.flat_map(|value| value.split(',')).map(|tag| {
+        let tag = tag.trim();
+        let tag = tag.strip_prefix("W/").unwrap_or(tag);
+        tag.strip_prefix('"')
+            .and_then(|tag| tag.strip_suffix('"'))
+            .unwrap_or(tag)
+    });
+    Some(tags.collect())
+}
+
+/// Whether the object was modified after the header's date; `None` when that is absent or not a date.
+fn modified_since(headers: &HeaderMap, name: HeaderName, info: &ObjectInfo) -> Option<bool> {
+    let since = date(headers.get(name)?.to_str().ok()?)?;
+    Some(seconds_of(info.last_modified) > since)
+}
+
+fn date(text: &str) -> Option<i64> {
+    DateTimeParser::new()
+        .parse_timestamp(text.trim())
+        .ok()
+        .map(jiff::Timestamp::as_second)
+}
+
+fn seconds_of(time: Timestamp) -> i64 {
+    i64::try_from(time.0 / 1000).unwrap_or(i64::MAX)
+}
+
+fn failed(condition: &'static str) -> Error {
+    Error::new(
+        ErrorKind::PreconditionFailed,
+        "At least one of the pre-conditions you specified did not hold.",
+    )
+    .with_detail("Condition", condition)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::s3::headers::tests::info;
+
+    const BEFORE: &str = "Fri, 24 May 2013 00:00:00 GMT";
+    const AT: &str = "Fri, 24 May 2013 00:00:01 GMT";
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn reads_follow_the_precedence_of_the_rfc() {
+        let (go, not_modified, fail) = (Some(Outcome::Proceed), Some(Outcome::NotModified), None);
+        let cases: [(&[(&'static str, &str)], Option<Outcome>); 15] = [
+            (&[], go),
+            (&[("if-match", "\"e\"")], go),
+            (&[("if-match", "e")], go),
+            (&[("if-match", "\"x\", \"e\"")], go),
+            (&[("if-match", "*")], go),
+            (&[("if-match", "\"x\"")], fail),
+            (&[("if-none-match", "W/\"e\"")], not_modified),
+            (&[("if-none-match", "\"x\"")], go),
+            (&[("if-modified-since", AT)], not_modified),
+            (&[("if-modified-since", BEFORE)], go),
+            (&[("if-modified-since", "not a date")], go),
+            (&[("if-unmodified-since", BEFORE)], fail),
+            (&[("if-unmodified-since", AT)], go),
+            (
+                &[("if-match", "\"e\""), ("if-unmodified-since", BEFORE)],
+                go,
+            ),
+            (&[("if-none-match", "\"x\""), ("if-modified-since", AT)], go),
+        ];
+        for (pairs, expected) in cases {
+            assert_eq!(
+                of_read(&headers(pairs), &info()).ok(),
+                expected,
+                "{pairs:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn ranges_hold_for_the_same_version_only() {
+        for (value, holds) in [
+            ("\"e\"", true),
+            ("\"x\"", false),
+            ("W/\"e\"", false),
+            (AT, true),
+            (BEFORE, false),
+        ] {
+            assert_eq!(
+                range_holds(&headers(&[("if-range", value)]), &info()),
+                holds,
+                "{value}"
+            );
+        }
+        assert!(range_holds(&HeaderMap::new(), &info()));
+    }
+
+    #[test]
+    fn writes_take_one_tag_or_any() {
+        let of = |name, value| of_write(&headers(&[(name, value)]));
+        assert_eq!(of("if-none-match", "*").unwrap().if_none_match, Some(None));
+        assert_eq!(of("if-match", "*").unwrap().if_match, Some(None));
+        assert_eq!(
+            of("if-match", "\"e\"").unwrap().if_match,
+            Some(Some(ETag::new("e")))
+        );
+        assert_eq!(of_write(&HeaderMap::new()).unwrap(), Conditions::default());
+        for (name, value) in [
+            ("if-none-match", "\"e\""),
+            ("if-match", "\"a\", \"b\""),
+            ("if-match", ""),
+            ("if-unmodified-since", AT),
+        ] {
+            assert_eq!(
+                of(name, value).unwrap_err().kind(),
+                ErrorKind::NotImplemented,
+                "{name}"
+            );
+        }
+        assert!(must_be_absent(&headers(&[("if-match", "\"e\"")])).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_values_never_panic(text in "[ -~]*") {
+            for name in ["if-match", "if-none-match", "if-modified-since", "if-range"] {
+                let headers = headers(&[(name, &text)]);
+                let _ = of_read(&headers, &info());
+                let _ = of_write(&headers);
+                let _ = range_holds(&headers, &info());
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The S3 front: decodes a request, calls one method of the engine, encodes the answer.
+//!
+//! The listener calls [`S3::handle`]. Who may do what, and what a bucket or object is, is decided in the
+//! engine; here is only what S3 says about HTTP. Deliberately absent: anything about disks.
+//!
+//! One request goes through `router` (its operation), `sigv4` (who signed it), `payload` (its body) and the
+//! file of its noun: `bucket`, `object`, `list` or `delete`.
+
+mod body;
+mod bucket;
+mod checksum;
+mod chunked;
+mod conditions;
+mod delete;
+mod error;
+mod headers;
+mod list;
+mod object;
+mod page;
+mod payload;
+mod range;
+mod router;
+mod sigv4;
+mod uri;
+mod xml;
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::{
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts,
+};
+use jay_engine::{BucketName, Caller, Engine, ErrorKind, ObjectKey};
+use jiff::Timestamp;
+
+pub use self::body::Body;
+use self::{
+    error::{Error, Result},
+    payload::{ContentHash, Incoming, Payload},
+    router::{Operation, Target},
+    sigv4::{Authorization, Chain, Claim, Rules},
+    uri::Query,
+};
+
+/// The region that is reported while none is configured.
+const REGION_DEFAULT: &str = "us-east-1";
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
+
+/// What the configuration says about S3.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// `JAY_REGION`. While it is `None`, us-east-1 is reported and any region accepted in signatures.
+    pub region: Option<String>,
+    /// `JAY_VHOST_DOMAIN`: buckets are also served as `<bucket>.<domain>` for each of these.
+    pub vhost_domains: Vec<String>,
+    /// Whether a refused signature shows the canonical request and the string to sign.
+    pub debug_signatures: bool,
+}
+
+impl Settings {
+    /// The region that answers report.
+    fn region(&self) -> &str {
+        self.region.as_deref().unwrap_or(REGION_DEFAULT)
+    }
+
+    fn signature_rules(&self) -> Rules<'_> {
+        Rules {
+            region: self.region.as_deref(),
+            debug_signatures: self.debug_signatures,
+        }
+    }
+}
+
+/// What the listener and the front tell each other about one request, for the log.
+#[derive(Clone, Debug)]
+pub struct RequestContext {
+    /// 16 hexadecimal digits, made by the listener.
+    pub request_id: String,
+    /// The client's address.
+    pub peer: IpAddr,
+    /// The S3 name of the operation; set here.
+    pub operation: &'static str,
+    /// The access key that signed, once its signature is verified; set here.
+    pub token_id: Option<String>,
+    /// The bucket; set here.
+    pub bucket: Option<String>,
+    /// The key; set here.
+    pub key: Option<String>,
+    /// The S3 code of a refusal; set here.
+    pub error_code: Option<&'static str>,
+    /// Bytes received of the body, framing included; set here.
+    pub bytes_in: u64,
+}
+
+/// The S3 front.
+#[derive(Clone)]
+pub struct S3 {
+    engine: Engine,
+    settings: Settings,
+}
+
+impl S3 {
+    /// A front of this engine.
+    pub fn new(engine: Engine, settings: Settings) -> Self {
+        Self { engine, settings }
+    }
+
+    /// Answers one request.
+    pub async fn handle(
+        &self,
+        request: Request<hyper::body::Incoming>,
+        context: &mut RequestContext,
+    ) -> Response<Body> {
+        self.answer(request, context).await
+    }
+
+    /// The same over any body.
+    async fn answer<B>(&self, request: Request<B>, context: &mut RequestContext) -> Response<Body>
+    where
+        B: hyper::body::Body<Data = Bytes> + Unpin,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (parts, body) = request.into_parts();
+        let mut incoming = Incoming::new(&parts.headers, body);
+        let result = self.serve(&parts, &mut incoming, context).await;
+        let is_reusable = incoming.settle().await;
+        context.bytes_in = incoming.received_bytes();
+        let mut response = result.unwrap_or_else(|error| {
+            context.error_code = Some(error.code());
+            let is_head = parts.method == Method::HEAD;
+            error.into_response(parts.uri.path(), &context.request_id, is_head)
+        });
+        let headers = response.headers_mut();
+        if !is_reusable {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Ok(request_id) = HeaderValue::from_str(&context.request_id) {
+            headers.insert(REQUEST_ID, request_id);
+        }
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        response
+    }
+
+    async fn serve<B>(
+        &self,
+        parts: &Parts,
+        incoming: &mut Incoming<B>,
+        context: &mut RequestContext,
+    ) -> Result<Response<Body>>
+    where
+        B: hyper::body::Body<Data = Bytes> + Unpin,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let target = Target::of(parts, &self.settings.vhost_domains)?;
+        context.bucket.clone_from(&target.bucket);
+        context.key.clone_from(&target.key);
+        let query = Query::parse(parts.uri.query())?;
+        let operation = router::route(&parts.method, &target, &query, &parts.headers);
+        if let Ok(operation) = operation {
+            context.operation = operation.name();
+            if operation.is_open() {
+                return Ok(match operation {
+                    Operation::Welcome => page::welcome(parts, self.settings.region()),
+                    _ => Response::new(Body::empty()),
+                });
+            }
+        }
+        let (caller, hash, chain) = self.authenticate(parts, &query)?;
+        context.token_id = Some(caller.token_id().to_owned());
+        let operation = operation?;
+
+        let call = Call {
+            engine: &self.engine,
+            settings: &self.settings,
+            caller: &caller,
+            parts,
+            query: &query,
+        };
+        let bucket = || BucketName::parse(target.bucket.as_deref().unwrap_or_default());
+        let key = || ObjectKey::parse(target.key.as_deref().unwrap_or_default());
+        let payload = Payload::new(&parts.headers, incoming, hash, chain)?;
+        match operation {
+            Operation::Welcome | Operation::Preflight => Ok(Response::new(Body::empty())),
+            Operation::ListBuckets => bucket::list_buckets(&call).await,
+            Operation::CreateBucket => bucket::create_bucket(&call, bucket()?, payload).await,
+            Operation::HeadBucket => bucket::head_bucket(&call, bucket()?).await,
+            Operation::DeleteBucket => bucket::delete_bucket(&call, bucket()?).await,
+            Operation::GetBucketLocation => bucket::get_bucket_location(&call, bucket()?).await,
+            Operation::ListObjects => list::list_objects(&call, bucket()?).await,
+            Operation::ListObjectsV2 => list::list_objects_v2(&call, bucket()?).await,
+            Operation::DeleteObjects => delete::delete_objects(&call, bucket()?, payload).await,
+            Operation::PutObject => object::put_object(&call, bucket()?, key()?, payload).await,
+            Operation::GetObject => object::get_object(&call, bucket()?, key()?).await,
+            Operation::HeadObject => object::head_object(&call, bucket()?, key()?).await,
+            Operation::DeleteObject => object::delete_object(&call, bucket()?, key()?).await,
+        }
+    }
+
+    /// Proves who calls.
+    fn authenticate(&self, parts: &Parts, query: &Query) -> Result<(Caller, ContentHash, Chain)> {
+        if !parts.headers.contains_key(header::AUTHORIZATION) {
+            return Err(refuse_unsigned(query));
+        }
+        let authorization = Authorization::of(&parts.headers)?;
+        let (rules, now) = (self.settings.signature_rules(), Timestamp::now());
+        let (hash, hash_text) = ContentHash::of(&parts.headers)?;
+        let claim = Claim::of(authorization, parts, query, hash_text, rules, now)?;
+        let (caller, key) =
+            self.engine
+                .signing_key(claim.access_key_id(), claim.date(), claim.region())?;
+        let chain = claim.verify(key.as_bytes(), &parts.headers, rules)?;
+        Ok((caller, hash, chain))
+    }
+}
+
+/// The refusal of a request without an `Authorization` header.
+fn refuse_unsigned(query: &Query) -> Error {
+    if query.has("X-Amz-Signature") || query.has("X-Amz-Algorithm") || query.has("X-Jay-Token") {
+        return Error::not_implemented("A signature in the query string");
+    }
+    if query.has("AWSAccessKeyId") {
+        return sigv4::only_v4();
+    }
+    sigv4::anonymous()
+}
+
+/// What every operation is given.
+struct Call<'a> {
+    engine: &'a Engine,
+    settings: &'a Settings,
+    caller: &'a Caller,
+    parts: &'a Parts,
+    query: &'a Query,
+}
+
+/// An answer that holds an XML document.
+fn xml_response(document: String) -> Response<Body> {
+    let mut response = Response::new(Body::full(Bytes::from(document)));
+    let xml = HeaderValue::from_static("application/xml");
+    response.headers_mut().insert(header::CONTENT_TYPE, xml);
+    response
+}
+
+/// An answer without a body.
+fn empty_response(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// The refusal of a parameter or header whose value makes no sense.
+fn invalid_argument(name: &str, value: &str, why: &str) -> Error {
+    Error::new(
+        ErrorKind::InvalidArgument,
+        format!("Invalid {name}: {why}."),
+    )
+    .with_detail("ArgumentName", name)
+    .with_detail("ArgumentValue", value)
+}

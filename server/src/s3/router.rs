@@ -1,0 +1,486 @@
+//! Names the operation of a request from its host, path, method, query and headers.
+//!
+//! A request for a sub-resource that is not served is refused and never runs the plain operation:
+//! `PUT key?tagging` must not overwrite the object. The same holds for headers that ask for something that
+//! is not served.
+
+use http::{HeaderMap, Method, header, request::Parts};
+use jay_engine::ErrorKind;
+
+use super::{
+    error::{Error, Result},
+    sigv4,
+    uri::{self, Query},
+};
+
+/// Query parameters that name a sub-resource or a variant of an operation.
+///
+/// Source: S3 API, "Actions", the request syntax of each.
+const SUB_RESOURCES: &[&str] = &[
+    "abac",
+    "accelerate",
+    "acl",
+    "analytics",
+    "append",
+    "attributes",
+    "cors",
+    "delete",
+    "encryption",
+    "intelligent-tiering",
+    "inventory",
+    "legal-hold",
+    "lifecycle",
+    "location",
+    "logging",
+    "metadataConfiguration",
+    "metadataInventoryTable",
+    "metadataJournalTable",
+    "metadataTable",
+    "metrics",
+    "notification",
+    "object-lock",
+    "ownershipControls",
+    "partNumber",
+    "policy",
+    "policyStatus",
+    "position",
+    "publicAccessBlock",
+    "quota",
+    "renameObject",
+    "replication",
+    "requestPayment",
+    "restore",
+    "retention",
+    "select",
+    "select-type",
+    "session",
+    "tagging",
+    "torrent",
+    "uploadId",
+    "uploads",
+    "versionId",
+    "versioning",
+    "versions",
+    "website",
+];
+
+/// Beginnings of header names that ask for something that must not be ignored.
+const REFUSED_HEADERS: &[&str] = &[
+    "x-amz-bucket-object-lock-enabled",
+    "x-amz-copy-source",
+    "x-amz-expected-bucket-owner",
+    "x-amz-grant-",
+    "x-amz-if-match-",
+    "x-amz-object-lock-",
+    "x-amz-rename-source",
+    "x-amz-server-side-encryption",
+    "x-amz-tagging",
+    "x-amz-website-redirect-location",
+    "x-amz-write-offset-bytes",
+];
+
+/// The operations that are served, under their S3 names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// The page for browsers.
+    Welcome,
+    /// `OPTIONS`.
+    Preflight,
+    ListBuckets,
+    CreateBucket,
+    HeadBucket,
+    DeleteBucket,
+    GetBucketLocation,
+    ListObjects,
+    ListObjectsV2,
+    DeleteObjects,
+    PutObject,
+    GetObject,
+    HeadObject,
+    DeleteObject,
+}
+
+impl Operation {
+    /// The S3 name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Welcome => "Welcome",
+            Self::Preflight => "Preflight",
+            Self::ListBuckets => "ListBuckets",
+            Self::CreateBucket => "CreateBucket",
+            Self::HeadBucket => "HeadBucket",
+            Self::DeleteBucket => "DeleteBucket",
+            Self::GetBucketLocation => "GetBucketLocation",
+            Self::ListObjects => "ListObjects",
+            Self::ListObjectsV2 => "ListObjectsV2",
+            Self::DeleteObjects => "DeleteObjects",
+            Self::PutObject => "PutObject",
+            Self::GetObject => "GetObject",
+            Self::HeadObject => "HeadObject",
+            Self::DeleteObject => "DeleteObject",
+        }
+    }
+
+    /// Whether it is served without credentials.
+    pub(crate) fn is_open(self) -> bool {
+        matches!(self, Self::Welcome | Self::Preflight)
+    }
+}
+
+/// The bucket and key that a request is about, not yet held against the rules for names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// The bucket; `None` for the service itself.
+    pub(crate) bucket: Option<String>,
+    /// The key; `None` for the bucket itself.
+    pub(crate) key: Option<String>,
+}
+
+impl Target {
+    /// Reads host and path. The bucket is in the host when that is below one of `domains`, else it is the
+    /// first segment of the path; the key is all that follows, decoded once and taken literally.
+    ///
+    /// Source: S3 user guide, "Virtual hosting of general purpose buckets".
+    pub(crate) fn of(parts: &Parts, domains: &[String]) -> Result<Self> {
+        let some = |text: String| Some(text).filter(|text| !text.is_empty());
+        let path = parts.uri.path();
+        let path = path.strip_prefix('/').unwrap_or(path);
+        if let Some(bucket) = sigv4::host(parts).and_then(|host| bucket_of_host(host, domains)) {
+            return Ok(Self {
+                bucket: Some(bucket),
+                key: some(uri::decode_path(path)?),
+            });
+        }
+        if path.is_empty() {
+            return Ok(Self::default());
+        }
+        let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+        let (bucket, key) = (uri::decode_path(bucket)?, uri::decode_path(key)?);
+        Ok(Self {
+            bucket: Some(bucket),
+            key: some(key),
+        })
+    }
+}
+
+fn bucket_of_host(host: &[u8], domains: &[String]) -> Option<String> {
+    let host = std::str::from_utf8(host).ok()?.to_ascii_lowercase();
+    let host = without_port(&host);
+    let below = |domain: &String| {
+        let domain = domain.to_ascii_lowercase();
+        let bucket = host
+            .strip_suffix(without_port(&domain))?
+            .strip_suffix('.')?;
+        (!bucket.is_empty()).then(|| bucket.to_owned())
+    };
+    // The longest domain wins, so that one may lie below another.
+    domains.iter().filter_map(below).min_by_key(String::len)
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+/// Names the operation.
+pub(crate) fn route(
+    method: &Method,
+    target: &Target,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Result<Operation> {
+    if method == Method::OPTIONS {
+        return Ok(Operation::Preflight);
+    }
+    let operation = match (&target.bucket, &target.key) {
+        (None, _) => route_service(method, headers)?,
+        (Some(_), None) => route_bucket(method, query, headers)?,
+        (Some(_), Some(_)) => route_object(method, query)?,
+    };
+    must_serve_parameters(operation, query)?;
+    must_serve_headers(headers)?;
+    Ok(operation)
+}
+
+fn route_service(method: &Method, headers: &HeaderMap) -> Result<Operation> {
+    if method != Method::GET {
+        return Err(not_allowed(method));
+    }
+    let is_browser = !headers.contains_key(header::AUTHORIZATION)
+        && headers.get(header::ACCEPT).is_some_and(|accept| {
+            accept
+                .to_str()
+                .is_ok_and(|accept| accept.contains("text/html"))
+        });
+    Ok(if is_browser {
+        Operation::Welcome
+    } else {
+        Operation::ListBuckets
+    })
+}
+
+fn route_bucket(method: &Method, query: &Query, headers: &HeaderMap) -> Result<Operation> {
+    Ok(match *method {
+        Method::GET if query.has("location") => Operation::GetBucketLocation,
+        Method::GET => match query.get("list-type") {
+            None => Operation::ListObjects,
+            Some("2") => Operation::ListObjectsV2,
+            Some(_) => {
+                let message = "Invalid list-type: it is 2, or left out for version 1.";
+                return Err(Error::new(ErrorKind::InvalidArgument, message));
+            }
+        },
+        Method::HEAD => Operation::HeadBucket,
+        Method::PUT => Operation::CreateBucket,
+        Method::DELETE => Operation::DeleteBucket,
+        Method::POST if query.has("delete") => Operation::DeleteObjects,
+        Method::POST => {
+            must_serve_parameters_of("POST", &[], query)?;
+            let is_form = headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+                value
+                    .as_bytes()
+                    .to_ascii_lowercase()
+                    .starts_with(b"multipart/form-data")
+            });
+            return Err(match is_form {
+                true => Error::not_implemented("Upload by an HTML form"),
+                false => not_allowed(method),
+            });
+        }
+        _ => return Err(not_allowed(method)),
+    })
+}
+
+fn route_object(method: &Method, query: &Query) -> Result<Operation> {
+    Ok(match *method {
+        Method::GET => Operation::GetObject,
+        Method::HEAD => Operation::HeadObject,
+        Method::PUT => Operation::PutObject,
+        Method::DELETE => Operation::DeleteObject,
+        _ => {
+            must_serve_parameters_of(method.as_str(), &[], query)?;
+            return Err(not_allowed(method));
+        }
+    })
+}
+
+fn must_serve_parameters(operation: Operation, query: &Query) -> Result<()> {
+    let served: &[&str] = match operation {
+        Operation::GetBucketLocation => &["location"],
+        Operation::DeleteObjects => &["delete"],
+        _ => &[],
+    };
+    must_serve_parameters_of(operation.name(), served, query)
+}
+
+fn must_serve_parameters_of(operation: &str, served: &[&str], query: &Query) -> Result<()> {
+    let refused = query.iter().find(|(name, value)| {
+        let is_current_version = *name == "versionId" && *value == "null";
+        SUB_RESOURCES.contains(name) && !served.contains(name) && !is_current_version
+    });
+    match refused {
+        None => Ok(()),
+        Some((name, _)) => {
+            let what = format!("The query parameter '{name}' of {operation}");
+            Err(Error::not_implemented(&what))
+        }
+    }
+}
+
+fn must_serve_headers(headers: &HeaderMap) -> Result<()> {
+    let refused = headers.iter().find(|(name, value)| {
+        let is_off = *name == "x-amz-bucket-object-lock-enabled"
+            && value.as_bytes().eq_ignore_ascii_case(b"false");
+        REFUSED_HEADERS
+            .iter()
+            .any(|start| name.as_str().starts_with(start))
+            && !is_off
+    });
+    match refused {
+        None => Ok(()),
+        Some((name, _)) => Err(Error::not_implemented(&format!("The header '{name}'"))),
+    }
+}
+
+fn not_allowed(method: &Method) -> Error {
+    Error::new(
+        ErrorKind::MethodNotAllowed,
+        format!("The specified method {method} is not allowed against this resource."),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::s3::sigv4::tests::request;
+
+    fn target(host: &str, path: &str) -> Result<Target> {
+        let domains = ["s3.example:9000".to_owned(), "example".to_owned()];
+        Target::of(&request("GET", path, &[("host", host)]), &domains)
+    }
+
+    fn pair(bucket: &str, key: &str) -> Target {
+        let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        Target {
+            bucket: some(bucket),
+            key: some(key),
+        }
+    }
+
+    fn named(method: &str, uri: &str, headers: &[(&str, &str)]) -> Result<Operation> {
+        let parts = request(method, uri, headers);
+        let query = Query::parse(parts.uri.query())?;
+        route(
+            &parts.method,
+            &Target::of(&parts, &[])?,
+            &query,
+            &parts.headers,
+        )
+    }
+
+    #[test]
+    fn keys_are_taken_literally() {
+        for (path, bucket, key) in [
+            ("/", "", ""),
+            ("/b", "b", ""),
+            ("/b/", "b", ""),
+            ("/b/k", "b", "k"),
+            ("/b//k", "b", "/k"),
+            ("/b/a/../k/", "b", "a/../k/"),
+            ("/b/a%2Fb%2520c+d", "b", "a/b%20c+d"),
+            ("/b/%C3%A9", "b", "é"),
+        ] {
+            assert_eq!(target("h", path).unwrap(), pair(bucket, key), "{path}");
+        }
+        assert_eq!(target("h", "//k").unwrap().bucket.unwrap(), "");
+        assert_eq!(
+            target("h", "/b/%ff").unwrap_err().kind(),
+            ErrorKind::InvalidURI
+        );
+    }
+
+    #[test]
+    fn buckets_may_be_in_the_host() {
+        for (host, path, bucket, key) in [
+            ("b.s3.example:9000", "/k/l", "b", "k/l"),
+            ("B.S3.EXAMPLE", "/", "b", ""),
+            ("my.b.s3.example:80", "//", "my.b", "/"),
+            ("s3.example:9000", "/b/k", "s3", "b/k"),
+            ("example", "/b/k", "b", "k"),
+            ("xs3.other", "/b/k", "b", "k"),
+            (".example", "/b/k", "b", "k"),
+        ] {
+            assert_eq!(
+                target(host, path).unwrap(),
+                pair(bucket, key),
+                "{host}{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn operations_are_named() {
+        use Operation::*;
+        for (method, uri, expected) in [
+            ("GET", "/", ListBuckets),
+            ("GET", "/?x-id=ListBuckets", ListBuckets),
+            ("PUT", "/b", CreateBucket),
+            ("HEAD", "/b/", HeadBucket),
+            ("DELETE", "/b", DeleteBucket),
+            ("GET", "/b?location", GetBucketLocation),
+            ("GET", "/b?prefix=acl", ListObjects),
+            ("GET", "/b?list-type=2", ListObjectsV2),
+            ("POST", "/b?delete", DeleteObjects),
+            ("POST", "/b/?delete=", DeleteObjects),
+            ("PUT", "/b/k?x-id=PutObject", PutObject),
+            ("GET", "/b/k?versionId=null", GetObject),
+            ("HEAD", "/b/k", HeadObject),
+            ("DELETE", "/b/k", DeleteObject),
+            ("OPTIONS", "/b/k?acl", Preflight),
+        ] {
+            assert_eq!(named(method, uri, &[]).unwrap(), expected, "{method} {uri}");
+        }
+        let browser = [("accept", "text/html,*/*")];
+        assert_eq!(named("GET", "/", &browser).unwrap(), Welcome);
+        let signed = [browser[0], ("authorization", "AWS4-HMAC-SHA256 …")];
+        let signed = signed.map(|(name, value)| (name, value.trim_end_matches(" …")));
+        assert_eq!(named("GET", "/", &signed).unwrap(), ListBuckets);
+    }
+
+    #[test]
+    fn sub_resources_never_run_the_plain_operation() {
+        for sub_resource in SUB_RESOURCES {
+            for method in ["GET", "HEAD", "PUT", "DELETE", "POST"] {
+                for path in ["/b", "/b/k"] {
+                    let uri = format!("{path}?x-id=1&{sub_resource}");
+                    match named(method, &uri, &[]) {
+                        Ok(Operation::GetBucketLocation) => assert_eq!(*sub_resource, "location"),
+                        Ok(Operation::DeleteObjects) => assert_eq!(*sub_resource, "delete"),
+                        Ok(operation) => panic!("{method} {uri} ran {operation:?}"),
+                        Err(error) => assert_eq!(error.kind(), ErrorKind::NotImplemented, "{uri}"),
+                    }
+                }
+            }
+        }
+        for uri in [
+            "/b?location&acl",
+            "/b?location=&policy=",
+            "/b/k?versionId=3",
+        ] {
+            assert_eq!(
+                named("GET", uri, &[]).unwrap_err().kind(),
+                ErrorKind::NotImplemented
+            );
+        }
+    }
+
+    #[test]
+    fn headers_that_ask_for_more_are_not_ignored() {
+        for (name, value) in [
+            ("x-amz-copy-source", "/b/k"),
+            ("x-amz-tagging", "a=b"),
+            ("x-amz-server-side-encryption", "AES256"),
+            ("x-amz-server-side-encryption-customer-key", "k"),
+            ("x-amz-object-lock-mode", "GOVERNANCE"),
+            ("x-amz-bucket-object-lock-enabled", "true"),
+        ] {
+            let error = named("PUT", "/b/k", &[(name, value)]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotImplemented, "{name}");
+        }
+        let off = [("x-amz-bucket-object-lock-enabled", "False")];
+        assert_eq!(named("PUT", "/b", &off).unwrap(), Operation::CreateBucket);
+    }
+
+    #[test]
+    fn other_methods_and_forms_are_refused() {
+        for (method, uri) in [
+            ("POST", "/"),
+            ("PUT", "/"),
+            ("PATCH", "/b/k"),
+            ("POST", "/b/k"),
+        ] {
+            let error = named(method, uri, &[]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::MethodNotAllowed, "{method} {uri}");
+        }
+        let form = [("content-type", "Multipart/form-data; boundary=x")];
+        let error = named("POST", "/b", &form).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotImplemented);
+        let error = named("GET", "/b?list-type=3", &[]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_hosts_and_paths_never_panic(host in "[!-~]{0,20}", path in "/[!-~&&[^#?<>\"`{}]]{0,40}") {
+            if let Ok(uri) = path.parse::<http::Uri>() {
+                let mut parts = request("GET", "/", &[("host", &host)]);
+                parts.uri = uri;
+                let _ = Target::of(&parts, &["s3.example".to_owned()]);
+            }
+        }
+    }
+}
