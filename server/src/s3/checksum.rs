@@ -227,7 +227,7 @@ mod tests {
             (ChecksumAlgorithm::Crc32, "y/Q5Jg=="),
             (ChecksumAlgorithm::Crc32c, "4waSgw=="),
             (ChecksumAlgorithm::Crc64Nvme, "rosUhgp5mIg="),
-            (ChecksumAlgorithm::Sha1, "98O8HYCOBHMq32eZZczDTKfuNEE="),
+            (ChecksumAlgorithm::Sha1, "98O8HYCOBHMq32eZZczDTKeuNEE="),
             (
                 ChecksumAlgorithm::Sha256,
                 "FeKw09l8wYqZhPl4nOr2HIIygITHG9K/2kSGJj95M+U=",

@@ -8,7 +8,7 @@
 //! Source: S3 API, "Signature Calculations for the Authorization Header" and "Authenticating
 //! Requests: Using the Authorization Header (AWS Signature Version 4)".
 
-use std::net::IpAddr;
+mod hint;
 
 use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, header, request::Parts};
@@ -220,7 +220,7 @@ impl Claim {
         let mut message = "The request signature we calculated does not match the signature you \
                            provided. Check your key and signing method."
             .to_owned();
-        if let Some(hint) = rewritten_host(headers) {
+        if let Some(hint) = hint::rewritten_host(headers) {
             message.push(' ');
             message.push_str(&hint);
         }
@@ -420,43 +420,6 @@ fn parse_basic(text: &str) -> Option<Timestamp> {
         0,
     );
     Some(time.ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp())
-}
-
-/// What to say when the signature may have failed because a proxy changed the `Host` header.
-fn rewritten_host(headers: &HeaderMap) -> Option<String> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let host = text("host").unwrap_or_default();
-    let advice = "let it pass the Host header through unchanged";
-    if let Some(forwarded) = text("x-forwarded-host").filter(|forwarded| *forwarded != host) {
-        return Some(format!(
-            "The Host header was '{host}' here but '{forwarded}' before a proxy: {advice}."
-        ));
-    }
-    let is_forwarded = [
-        "forwarded",
-        "via",
-        "x-forwarded-for",
-        "x-forwarded-proto",
-        "x-real-ip",
-    ]
-    .iter()
-    .any(|name| headers.contains_key(*name));
-    (is_forwarded && is_inner(host)).then(|| {
-        format!("The request came through a proxy and its Host header is '{host}': {advice}.")
-    })
-}
-
-/// Whether a host name is one that only a proxy's configuration would use.
-fn is_inner(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    match name.trim_start_matches('[').trim_end_matches(']').parse() {
-        Ok(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_private(),
-        Ok(IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unique_local(),
-        Err(_) => name.eq_ignore_ascii_case("localhost") || !name.contains('.'),
-    }
 }
 
 fn skewed(sent: Timestamp, now: Timestamp) -> Error {

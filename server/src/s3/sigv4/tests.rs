@@ -3,7 +3,10 @@
 use http::Request;
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    hint::{is_inner, rewritten_host},
+    *,
+};
 
 pub(crate) const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 const RULES: Rules<'static> = Rules {
