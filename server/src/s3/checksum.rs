@@ -230,7 +230,7 @@ mod tests {
             (ChecksumAlgorithm::Sha1, "98O8HYCOBHMq32eZZczDTKeuNEE="),
             (
                 ChecksumAlgorithm::Sha256,
-                "FeKw09l8wYqZhPl4nOr2HIIygITHG9K/2kSGJj95M+U=",
+                "FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU=",
             ),
         ];
         for (algorithm, text) in expected {

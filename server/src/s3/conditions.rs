@@ -164,7 +164,9 @@ mod tests {
     const BEFORE: &str = "Fri, 24 May 2013 00:00:00 GMT";
     const AT: &str = "Fri, 24 May 2013 00:00:01 GMT";
 
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    type Pairs<'a> = &'a [(&'static str, &'a str)];
+
+    fn headers(pairs: Pairs<'_>) -> HeaderMap {
         pairs
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
@@ -174,7 +176,7 @@ mod tests {
     #[test]
     fn reads_follow_the_precedence_of_the_rfc() {
         let (go, not_modified, fail) = (Some(Outcome::Proceed), Some(Outcome::NotModified), None);
-        let cases: [(&[(&'static str, &str)], Option<Outcome>); 15] = [
+        let cases: [(Pairs<'_>, Option<Outcome>); 15] = [
             (&[], go),
             (&[("if-match", "\"e\"")], go),
             (&[("if-match", "e")], go),

@@ -195,7 +195,7 @@ pub(crate) fn route(
         return Ok(Operation::Preflight);
     }
     let operation = match (&target.bucket, &target.key) {
-        (None, _) => route_service(method, headers)?,
+        (None, _) => route_service(method, query, headers)?,
         (Some(_), None) => route_bucket(method, query, headers)?,
         (Some(_), Some(_)) => route_object(method, query)?,
     };
@@ -204,11 +204,12 @@ pub(crate) fn route(
     Ok(operation)
 }
 
-fn route_service(method: &Method, headers: &HeaderMap) -> Result<Operation> {
+fn route_service(method: &Method, query: &Query, headers: &HeaderMap) -> Result<Operation> {
     if method != Method::GET {
         return Err(not_allowed(method));
     }
     let is_browser = !headers.contains_key(header::AUTHORIZATION)
+        && query.iter().next().is_none()
         && headers.get(header::ACCEPT).is_some_and(|accept| {
             accept
                 .to_str()

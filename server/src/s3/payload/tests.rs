@@ -13,7 +13,9 @@ use hyper::body::Frame;
 use super::*;
 use crate::s3::sigv4::tests as sigv4;
 
-fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+type Pairs<'a> = &'a [(&'static str, &'a str)];
+
+fn headers(pairs: Pairs<'_>) -> HeaderMap {
     pairs
         .iter()
         .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
@@ -34,7 +36,7 @@ fn chain() -> Chain {
     sigv4::verify(&parts).unwrap()
 }
 
-async fn read(pairs: &[(&'static str, &str)], body: &'static str) -> Result<String> {
+async fn read(pairs: Pairs<'_>, body: &'static str) -> Result<String> {
     let headers = headers(pairs);
     let mut incoming = Incoming::new(&headers, Full::new(Bytes::from(body)));
     let (hash, _) = ContentHash::of(&headers)?;
@@ -136,7 +138,7 @@ async fn chunked_bodies_need_their_decoded_length() {
 
 #[tokio::test]
 async fn xml_bodies_are_held_against_their_digests() {
-    let cases: [(&[(&'static str, &str)], Option<ErrorKind>); 4] = [
+    let cases: [(Pairs<'_>, Option<ErrorKind>); 4] = [
         (
             &[UNSIGNED, ("content-md5", "JfnnlDI7RTiF9RgfG2JNCw==")],
             None,
