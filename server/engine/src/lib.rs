@@ -65,7 +65,7 @@ use crate::{
     maintenance::gc::Collector,
     meta::{
         key::{Key, after_prefix, tag},
-        local::{recovery, runtime::LocalStore},
+        local::{Signal, recovery, runtime::LocalStore},
         record::Record,
     },
     service::Service,
@@ -174,7 +174,7 @@ pub struct Engine {
 struct Running {
     store: Arc<LocalStore>,
     collector: Mutex<Option<std::thread::JoinHandle<()>>>,
-    collector_stop: Arc<AtomicBool>,
+    collector_stop: Arc<Stop>,
     /// Dropped last: the directory is free only then.
     lock: Mutex<Option<disk::real::LockGuard>>,
 }
@@ -197,7 +197,7 @@ impl Engine {
             inline_max: config.inline_max,
         });
         check_secret(&service)?;
-        let collector_stop = Arc::new(AtomicBool::default());
+        let collector_stop = Arc::new(Stop::default());
         let (s, stop, every) = (store.clone(), collector_stop.clone(), config.collect_every);
         let thread = std::thread::Builder::new()
             .name("jay-collector".into())
@@ -331,9 +331,17 @@ impl Engine {
     }
 }
 
+/// Asks the collector to end.
+#[derive(Default)]
+struct Stop {
+    asked: AtomicBool,
+    signal: Signal,
+}
+
 impl Running {
     fn close(&self) {
-        self.collector_stop.store(true, Ordering::Release);
+        self.collector_stop.asked.store(true, Ordering::Release);
+        self.collector_stop.signal.notify();
         self.store.local().collection_wanted();
         if let Some(thread) = self.collector.lock().expect("no holder panics").take() {
             let _ = thread.join();
@@ -382,8 +390,8 @@ fn check_secret(service: &Service) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn run_collector(store: &LocalStore, mut collector: Collector, stop: &AtomicBool, every: Duration) {
-    let stopped = || stop.load(Ordering::Acquire);
+fn run_collector(store: &LocalStore, mut collector: Collector, stop: &Stop, every: Duration) {
+    let stopped = || stop.asked.load(Ordering::Acquire);
     let mut swept: Option<Instant> = None;
     while !stopped() {
         let sweep = swept.is_none_or(|at| at.elapsed() >= every);
@@ -402,7 +410,7 @@ fn run_collector(store: &LocalStore, mut collector: Collector, stop: &AtomicBool
             }
         }
         // Frees come in crowds: one pass takes them all.
-        std::thread::sleep(COLLECT_PAUSE);
+        stop.signal.wait(COLLECT_PAUSE);
         store.local().wait_for_collection(every);
     }
 }

@@ -34,7 +34,7 @@ pub trait BlobStore: Send + Sync + 'static {
 }
 
 /// Takes one body. Dropped before `finish`, it leaves nothing behind.
-pub trait BlobWriter: Send {
+pub trait BlobWriter: Send + Sync {
     /// The id the body will have.
     fn id(&self) -> BlobId;
 
