@@ -5,7 +5,7 @@ use std::error;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use jay_engine::{BucketInfo, BucketName};
+use jay_engine::{BucketInfo, BucketName, ErrorKind};
 
 use super::{
     Call, REGION_DEFAULT, Settings,
@@ -244,8 +244,11 @@ fn must_fit_region(location: Option<String>, settings: &Settings) -> Result<()> 
     let location = location.filter(|location| !location.is_empty());
     match (location, &settings.region) {
         (Some(location), Some(region)) if location != *region => {
-            let why = format!("this server is the region '{region}'");
-            Err(invalid_argument("LocationConstraint", &location, &why))
+            let message = format!(
+                "The specified location constraint '{location}' is not valid: this server is the \
+                 region '{region}'."
+            );
+            Err(Error::new(ErrorKind::InvalidLocationConstraint, message))
         }
         _ => Ok(()),
     }
@@ -332,7 +335,7 @@ mod tests {
         assert!(must_fit_region(eu.clone(), &Settings::default()).is_ok());
         assert!(must_fit_region(eu.clone(), &settings("eu-west-1")).is_ok());
         let error = must_fit_region(eu, &settings("us-east-1")).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert_eq!(error.kind(), ErrorKind::InvalidLocationConstraint);
         for (bad, expected) in [
             ("text", ErrorKind::MalformedXML),
             ("<Other/>", ErrorKind::MalformedXML),

@@ -317,13 +317,12 @@ fn malformed(why: &str) -> Error {
     Error::new(ErrorKind::InvalidRequest, message)
 }
 
-/// AWS calls this `MalformedTrailerError`.
 fn malformed_trailer(why: &str) -> Error {
     let message = format!(
         "The request contained trailing data that was not well-formed or did not conform to our \
          published schema: {why}."
     );
-    Error::new(ErrorKind::InvalidRequest, message)
+    Error::new(ErrorKind::MalformedTrailerError, message)
 }
 
 fn mismatch(of: &str) -> Error {

@@ -119,20 +119,19 @@ fn joined(
 
 /// Refuses an access list or storage class that S3 does not know.
 pub(crate) fn must_be_known(headers: &HeaderMap) -> Result<()> {
-    for (name, known) in [
-        ("x-amz-acl", OBJECT_ACLS),
-        ("x-amz-storage-class", STORAGE_CLASSES),
+    for (name, known, kind) in [
+        ("x-amz-acl", OBJECT_ACLS, ErrorKind::InvalidArgument),
+        ("x-amz-storage-class", STORAGE_CLASSES, ErrorKind::InvalidStorageClass),
     ] {
         let Some(value) = headers.get(name) else {
             continue;
         };
         let value = value.to_str().unwrap_or_default();
         if !known.contains(&value) {
-            return Err(invalid_argument(
-                name,
-                value,
-                &format!("it is one of {}", known.join(", ")),
-            ));
+            let message = format!("Invalid {name}: it is one of {}.", known.join(", "));
+            return Err(Error::new(kind, message)
+                .with_detail("ArgumentName", name)
+                .with_detail("ArgumentValue", value));
         }
     }
     Ok(())
