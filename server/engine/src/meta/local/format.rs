@@ -28,7 +28,11 @@ pub fn open_or_create(disk: &Arc<dyn Disk>, env: &Env) -> Result<[u8; 16], OpenE
             let mut bytes = [0; 64];
             file.read_at(&mut bytes, 0)
                 .map_err(|e| OpenError::io("FORMAT could not be read", e))?;
-            decode(&bytes)
+            let store_id = decode(&bytes)?;
+            // A copy may have left empty ones out.
+            let made = DIRECTORIES.iter().try_for_each(|directory| disk.create_dir(directory));
+            made.map_err(|e| OpenError::io("a directory could not be made", e))?;
+            Ok(store_id)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => create(disk, env),
         Err(error) => Err(OpenError::io("FORMAT could not be opened", error)),
