@@ -1,1 +1,25 @@
-fn main() {}
+//! `jay`: the server, and the verbs around it.
+//!
+//! This file only starts the command line and turns an error into a line on standard error and exit code 1.
+
+mod admin;
+mod cli;
+mod config;
+mod credentials;
+mod listener;
+mod log;
+mod s3;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("jay: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The command line of `jay`: one verb, one file.
+//!
+//! `main` calls [`Cli::run`]. The verbs of a user are clients; only `serve` ever opens a store.
+
+mod bench;
+mod health;
+mod print_config;
+mod serve;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+
+/// An S3 object store that keeps what it acknowledged.
+///
+/// Everything is configured by JAY_* variables; without any, `jay` makes its own secrets, listens on
+/// :9000 and keeps everything in ./data.
+#[derive(Parser)]
+#[command(name = "jay", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves the store; also what happens without a command
+    Serve,
+    /// Prints how to connect, credentials included
+    PrintConfig(print_config::PrintConfigArgs),
+    /// Asks the admin port whether the server is ready; exits with 0 if so
+    Health,
+    /// Puts load on a server and measures it
+    Bench(bench::BenchArgs),
+}
+
+impl Cli {
+    /// Does what was asked.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command.unwrap_or(Command::Serve) {
+            Command::Serve => serve::run(Config::from_env()?),
+            Command::PrintConfig(args) => print_config::run(&args, &Config::from_env()?),
+            Command::Health => health::run(&Config::from_env()?),
+            Command::Bench(args) => tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()?
+                .block_on(bench::run(args)),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! `jay print-config`: how to connect, ready to paste; also the greeting of a first start.
+//!
+//! The one place that shows secrets, and only on standard output, never in the log.
+
+use std::{fmt::Write as _, net::SocketAddr};
+
+use anyhow::bail;
+use clap::Args;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::{config::Config, credentials::Credentials};
+
+/// Port of the native protocol, which clients of `JAY_URL` will speak.
+const NATIVE_PORT: u16 = 4444;
+
+/// Options of `print-config`.
+#[derive(Args)]
+pub struct PrintConfigArgs {
+    /// As one JSON object, admin token included
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints how to reach the store that `config` describes.
+pub fn run(args: &PrintConfigArgs, config: &Config) -> anyhow::Result<()> {
+    let Some(connection) = Connection::find(config)? else {
+        bail!(
+            "no credentials in {}: start `jay` there first, or set JAY_SEED_TOKEN_ACCOUNT, _ID and _SECRET",
+            config.data_dir.display()
+        );
+    };
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&connection)?),
+        false => print!("{}", *connection.lines_to_paste()),
+    }
+    Ok(())
+}
+
+/// All that a client needs.
+#[derive(Serialize)]
+pub struct Connection {
+    endpoint_url: String,
+    region: String,
+    access_key_id: String,
+    secret_access_key: Zeroizing<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bucket: Option<String>,
+    jay_url: String,
+    admin_url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin_token: Option<Zeroizing<String>>,
+}
+
+impl Connection {
+    /// For the access key that Jay made, else for the seed token; `None` when there is neither.
+    pub fn find(config: &Config) -> anyhow::Result<Option<Self>> {
+        let configured = config
+            .secrets
+            .as_ref()
+            .map(|secrets| secrets.admin_token.clone());
+        if let Some(made) = Credentials::load(&config.data_dir)? {
+            let admin_token = configured.unwrap_or_else(|| made.admin_token.clone());
+            return Ok(Some(Self::new(
+                config,
+                made.access_key_id,
+                made.secret_access_key,
+                Some(made.bucket),
+                Some(admin_token),
+            )));
+        }
+        Ok(config
+            .seed_token
+            .clone()
+            .map(|seed| Self::new(config, seed.id, seed.secret, None, configured)))
+    }
+
+    fn new(
+        config: &Config,
+        access_key_id: String,
+        secret_access_key: Zeroizing<String>,
+        bucket: Option<String>,
+        admin_token: Option<Zeroizing<String>>,
+    ) -> Self {
+        let s3 = config.listen_addr.connect_addr();
+        let native = SocketAddr::new(s3.ip(), NATIVE_PORT);
+        let path = bucket
+            .as_ref()
+            .map(|bucket| format!("/{bucket}"))
+            .unwrap_or_default();
+        Self {
+            endpoint_url: format!("http://{s3}"),
+            region: config.region_or_default().to_owned(),
+            access_key_id,
+            secret_access_key,
+            bucket,
+            jay_url: format!("jay://{native}{path}"),
+            admin_url: format!("http://{}", config.admin_addr.connect_addr()),
+            admin_token,
+        }
+    }
+
+    /// The lines that make a shell a client, and what to try in it.
+    pub fn lines_to_paste(&self) -> Zeroizing<String> {
+        let mut text = Zeroizing::new(String::new());
+        for (name, value) in [
+            ("AWS_ACCESS_KEY_ID", self.access_key_id.as_str()),
+            ("AWS_SECRET_ACCESS_KEY", &self.secret_access_key),
+            ("AWS_DEFAULT_REGION", &self.region),
+            ("AWS_ENDPOINT_URL", &self.endpoint_url),
+            // A URL ends up in logs and histories: the secret stays out of it.
+            ("JAY_URL", &self.jay_url),
+            ("JAY_TOKEN_ID", &self.access_key_id),
+            ("JAY_TOKEN_SECRET", &self.secret_access_key),
+        ] {
+            // Writing into a String does not fail.
+            let _ = writeln!(text, "export {name}={}", quoted(value));
+        }
+        let bucket = self.bucket.as_deref().unwrap_or("my-bucket");
+        let _ = write!(
+            text,
+            r#"
+# AWS CLI
+#   aws s3 ls
+#   aws s3 cp README.md s3://{bucket}/
+# Python, with boto3
+#   import boto3
+#   s3 = boto3.client("s3")
+#   s3.put_object(Bucket="{bucket}", Key="hello", Body=b"world")
+# curl
+#   curl --aws-sigv4 "aws:amz:$AWS_DEFAULT_REGION:s3" --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" \
+#        -T README.md "$AWS_ENDPOINT_URL/{bucket}/README.md"
+"#
+        );
+        text
+    }
+}
+
+/// `value` as one word of a shell.
+fn quoted(value: &str) -> String {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"-_./:@%+,".contains(&c);
+    match !value.is_empty() && value.bytes().all(plain) {
+        true => value.to_owned(),
+        false => format!("'{}'", value.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Values;
+
+    #[test]
+    fn lines_hold_what_clients_read() {
+        let config = Config::from_values(&Values::new(|name: &str| match name {
+            "JAY_LISTEN_ADDR" => Some(":9100".into()),
+            _ => None,
+        }))
+        .unwrap();
+        let connection = Connection::new(
+            &config,
+            "KEY".into(),
+            Zeroizing::new("it's".into()),
+            Some("default".into()),
+            None,
+        );
+        let text = connection.lines_to_paste();
+        for line in [
+            "export AWS_ACCESS_KEY_ID=KEY\n",
+            "export AWS_SECRET_ACCESS_KEY='it'\\''s'\n",
+            "export AWS_DEFAULT_REGION=us-east-1\n",
+            "export AWS_ENDPOINT_URL=http://127.0.0.1:9100\n",
+            "export JAY_URL=jay://127.0.0.1:4444/default\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in:\n{}", *text);
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! `jay serve`: builds the process in order, runs it, and takes it down in the reverse order.
+//!
+//! Order matters: both ports are taken before anything is written, the admin port answers before the store
+//! is opened, the secrets are on disk before the store uses them, and the S3 port lets nobody in before
+//! recovery is done.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use jay_engine::{BucketName, Engine, EngineConfig, ErrorKind, SeedOutcome, SeedToken};
+use jiff::{Timestamp, tz::TimeZone};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use super::print_config::Connection;
+use crate::{
+    admin::{Admin, Health},
+    config::{self, Config},
+    credentials::Credentials,
+    listener::{Front, Limits, Port, RequestBody, RequestContext},
+    log,
+    s3::{self, S3},
+};
+
+/// Most connections of the admin port.
+const ADMIN_CONNECTIONS_MAX: usize = 256;
+/// How long the admin port may take to end after everything else has.
+const ADMIN_STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Serves until a signal says to stop.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    log::start(config.log_level);
+    for notice in &config.notices {
+        tracing::error!(
+            value = notice.value,
+            err = notice.error,
+            "invalid {}, keeping previous value",
+            notice.variable
+        );
+    }
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(serve(config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        data_dir = %config.data_dir.display(),
+        listen = %config.listen_addr,
+        admin = %config.admin_addr,
+        "jay: starting"
+    );
+    let health = Health::default();
+    let stop = stop_on_signals(health.clone())?;
+    let admin_port = Port::reserve("admin", "JAY_ADMIN_ADDR", &config.admin_addr)?;
+    let s3_port = Port::reserve("s3", "JAY_LISTEN_ADDR", &config.listen_addr)?;
+
+    let (stop_admin, admin_stop) = watch::channel(false);
+    let admin = tokio::spawn(admin_port.listen()?.serve(
+        Admin::new(health.clone()),
+        Limits::new(ADMIN_CONNECTIONS_MAX, ADMIN_STOP_TIMEOUT),
+        admin_stop,
+    ));
+    let store = open_store(&config).await?;
+    let s3 = S3::new(
+        store.engine.clone(),
+        s3::Settings {
+            region: config.region.clone(),
+            vhost_domains: config.vhost_domains.clone(),
+            debug_signatures: config.debug_signatures,
+        },
+    );
+    let s3_port = s3_port.listen()?;
+    health.set_ready();
+    store.greet(&config)?;
+
+    let limits = Limits::new(config.connections_max, config.stop_timeout);
+    s3_port.serve(Arc::new(s3), limits, stop).await;
+
+    // Nobody else listens any more.
+    let _ = stop_admin.send(true);
+    let _ = admin.await;
+    let engine = store.engine;
+    tokio::task::spawn_blocking(move || engine.close())
+        .await?
+        .context("the store could not be closed in order; the next start recovers it")?;
+    tracing::info!("jay: stopped");
+    Ok(())
+}
+
+impl Front for Arc<S3> {
+    type Body = s3::Body;
+    const LOGGED: bool = true;
+
+    async fn handle(
+        &self,
+        request: http::Request<RequestBody>,
+        context: &mut RequestContext,
+    ) -> http::Response<s3::Body> {
+        S3::handle(self, request, context).await
+    }
+}
+
+/// Turns true at the first SIGTERM or SIGINT; the second one ends the process.
+fn stop_on_signals(health: Health) -> anyhow::Result<watch::Receiver<bool>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        for first in [true, false] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            match first {
+                true => {
+                    tracing::info!("jay: shutting down");
+                    health.set_stopping();
+                    let _ = stop.send(true);
+                }
+                // What was acknowledged is durable: the next start recovers it.
+                false => std::process::exit(1),
+            }
+        }
+    });
+    Ok(stopped)
+}
+
+/// An open store, and where its secrets come from.
+struct Store {
+    engine: Engine,
+    origin: Origin,
+}
+
+#[derive(PartialEq)]
+enum Origin {
+    /// The owner configured them.
+    Configured,
+    /// Jay made them now.
+    Made,
+    /// Jay made them at an earlier start.
+    Kept,
+}
+
+/// Opens the store under the configured secrets, or under those that Jay makes and keeps.
+async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    let (signing_secret, made) = match &config.secrets {
+        Some(secrets) => (secrets.signing_secret.clone(), None),
+        None => {
+            let (credentials, new) = Credentials::load_or_make(&config.data_dir)?;
+            if Credentials::open_to_others(&config.data_dir) {
+                tracing::warn!(
+                    path = %Credentials::path(&config.data_dir).display(),
+                    "credentials: others may read the file; chmod 600 it"
+                );
+            }
+            (credentials.signing_secret.clone(), Some((credentials, new)))
+        }
+    };
+    let engine_config = EngineConfig::new(&config.data_dir, signing_secret.as_str());
+    let engine = tokio::task::spawn_blocking(move || Engine::open(engine_config))
+        .await?
+        // Its Display is whole, causes included.
+        .map_err(|error| anyhow::anyhow!("{error}"))?;
+    let origin = match made {
+        None => Origin::Configured,
+        Some((_, false)) => Origin::Kept,
+        Some((_, true)) => Origin::Made,
+    };
+    if let Some((credentials, _)) = made {
+        seed_made(&engine, &credentials).await?;
+    }
+    seed_configured(&engine, config.seed_token.as_ref()).await?;
+    Ok(Store { engine, origin })
+}
+
+impl Store {
+    /// Tells how to connect: everything at the first start, later only how to see it again.
+    fn greet(&self, config: &Config) -> anyhow::Result<()> {
+        match self.origin {
+            Origin::Configured => {}
+            Origin::Made => {
+                if let Some(connection) = Connection::find(config)? {
+                    println!(
+                        "\nJay is ready. This store is new; its credentials are kept in {} and shown\n\
+                         again by `{}`. Paste into a shell:\n\n{}",
+                        Credentials::path(&config.data_dir).display(),
+                        print_config_command(config),
+                        *connection.lines_to_paste()
+                    );
+                }
+            }
+            Origin::Kept => {
+                tracing::info!("`{}` shows how to connect", print_config_command(config));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The command that shows the credentials of this store, as typed in this directory.
+fn print_config_command(config: &Config) -> String {
+    let program = std::env::args().next().unwrap_or_else(|| "jay".into());
+    let default = config::DATA_DIR.default.map(std::path::Path::new);
+    match Some(config.data_dir.as_path()) == default {
+        true => format!("{program} print-config"),
+        false => format!(
+            "JAY_DATA_DIR={} {program} print-config",
+            config.data_dir.display()
+        ),
+    }
+}
+
+/// Makes the access key of the file `credentials` known to the store and, with it, the first bucket.
+async fn seed_made(engine: &Engine, credentials: &Credentials) -> anyhow::Result<()> {
+    let report = engine
+        .seed_token(SeedToken {
+            account: credentials.account.clone(),
+            id: credentials.access_key_id.clone(),
+            secret: credentials.secret_access_key.clone(),
+        })
+        .await
+        .context("the store refused the access key of its credentials file")?;
+    match report.token {
+        SeedOutcome::Created => {}
+        // The bucket was made with the key; if it is gone, its owner wanted that.
+        SeedOutcome::Reused => return Ok(()),
+        SeedOutcome::SecretMismatch => {
+            tracing::warn!(
+                token_id = credentials.access_key_id,
+                "credentials: the store knows this access key with another secret, which stays"
+            );
+            return Ok(());
+        }
+    }
+    let today = Timestamp::now()
+        .to_zoned(TimeZone::UTC)
+        .strftime("%Y%m%d")
+        .to_string();
+    let (caller, _) =
+        engine.signing_key(&credentials.access_key_id, &today, config::REGION_DEFAULT)?;
+    match engine
+        .create_bucket(&caller, &BucketName::parse(&credentials.bucket)?)
+        .await
+    {
+        Err(error) if error.kind() != ErrorKind::BucketAlreadyOwnedByYou => {
+            Err(error).context("the first bucket could not be made")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes the access key of `JAY_SEED_TOKEN_*` known to the store.
+async fn seed_configured(engine: &Engine, seed: Option<&config::SeedToken>) -> anyhow::Result<()> {
+    let Some(seed) = seed else {
+        tracing::info!("seed: disabled (JAY_SEED_TOKEN_* all empty)");
+        return Ok(());
+    };
+    let report = engine
+        .seed_token(SeedToken {
+            account: seed.account.clone(),
+            id: seed.id.clone(),
+            secret: seed.secret.clone(),
+        })
+        .await
+        .context("the store refused JAY_SEED_TOKEN_*")?;
+    let (name, account_id) = (&seed.account, &report.account_id);
+    match report.account_created {
+        true => tracing::info!(name, account_id, "seed: account created"),
+        false => tracing::info!(name, account_id, "seed: account exists, reusing"),
+    }
+    let token_id = &seed.id;
+    match report.token {
+        SeedOutcome::Created => tracing::info!(token_id, "seed: token created"),
+        SeedOutcome::Reused => tracing::info!(token_id, "seed: token already present, reusing"),
+        SeedOutcome::SecretMismatch => tracing::warn!(
+            token_id,
+            "seed: token exists but secret does not match env; refusing to overwrite"
+        ),
+    }
+    Ok(())
+}

@@ -1,0 +1,298 @@
+//! What all fronts share below HTTP: sockets, limits, deadlines, the log line of each request, and the
+//! graceful stop. Written once.
+//!
+//! `serve` reserves a [`Port`], and hands it with a [`Front`] to [`Port::serve`], which runs until it is
+//! told to stop. Each connection is one task; [`connection`] drives it and holds its deadlines, [`body`]
+//! is what a front reads and what goes back, [`record`] the log line. Absent on purpose: TLS (it joins in
+//! `accepted`), routing, and anything about buckets.
+
+mod body;
+mod connection;
+mod record;
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+
+use crate::config::ListenAddr;
+
+pub use self::{body::RequestBody, record::RequestContext};
+
+/// Most bytes of a request's head; longer ones (the last read is not counted) are answered with 431. Also
+/// the size of one read.
+const HEAD_BYTES_MAX: usize = 128 << 10;
+/// Most headers of a request.
+const HEADERS_MAX: usize = 256;
+/// Connections that the kernel keeps for us while none is accepted.
+const BACKLOG: u32 = 1024;
+/// Shortest and longest pause after a failed accept.
+const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+
+/// What one port allows.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Most connections at a time; further ones wait in the kernel.
+    pub connections_max: usize,
+    /// From the first byte of a head to its last. Default 30 s.
+    pub head_timeout: Duration,
+    /// How long a connection may be kept without a request. Default 2 min.
+    pub idle_timeout: Duration,
+    /// How long a peer may neither send the body it announced nor take the answer. There is no limit on
+    /// the whole: large objects over slow lines take hours. Default 60 s.
+    pub progress_timeout: Duration,
+    /// How long a stop waits for requests in flight. Default 30 s.
+    pub stop_timeout: Duration,
+}
+
+impl Limits {
+    /// The defaults, with `connections_max` connections and `stop_timeout`.
+    pub fn new(connections_max: usize, stop_timeout: Duration) -> Self {
+        Self {
+            connections_max,
+            head_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(120),
+            progress_timeout: Duration::from_secs(60),
+            stop_timeout,
+        }
+    }
+}
+
+/// Answers requests: the S3 front or the admin front.
+pub trait Front: Clone + Send + Sync + 'static {
+    /// The body of its answers.
+    type Body: http_body::Body<Data = bytes::Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + Send
+        + 'static;
+
+    /// Whether its requests are logged at INFO; else at DEBUG.
+    const LOGGED: bool;
+
+    /// Answers one request, and notes in `context` what the log should say of it.
+    fn handle(
+        &self,
+        request: http::Request<RequestBody>,
+        context: &mut RequestContext,
+    ) -> impl Future<Output = http::Response<Self::Body>> + Send;
+}
+
+/// An address that is ours, though nobody can connect to it yet.
+///
+/// Taken before anything is written, so that a port in use is found while there is nothing to undo.
+pub struct Port {
+    name: &'static str,
+    variable: &'static str,
+    socket: TcpSocket,
+    addr: SocketAddr,
+}
+
+/// Why an address could not be taken; Display says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("the {name} port cannot listen on {addr} ({error}): {advice}")]
+pub struct PortError {
+    name: &'static str,
+    addr: String,
+    advice: String,
+    error: io::Error,
+}
+
+impl Port {
+    /// Takes `addr`, which the setting `variable` holds, for the port called `name`.
+    pub fn reserve(
+        name: &'static str,
+        variable: &'static str,
+        addr: &ListenAddr,
+    ) -> Result<Self, PortError> {
+        let mut failure = None;
+        for candidate in addr.candidates() {
+            match bind(candidate) {
+                Ok(socket) => {
+                    let addr = socket.local_addr().unwrap_or(candidate);
+                    return Ok(Self {
+                        name,
+                        variable,
+                        socket,
+                        addr,
+                    });
+                }
+                // In use is in use: the other family would only hide half of the port.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    failure = Some(error);
+                    break;
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        let error = failure.unwrap_or_else(|| io::Error::other("no address"));
+        Err(PortError {
+            name,
+            addr: addr.to_string(),
+            advice: advice(&error, variable),
+            error,
+        })
+    }
+
+    /// Lets clients connect; they wait until [`Listening::serve`] runs.
+    pub fn listen(self) -> Result<Listening, PortError> {
+        match self.socket.listen(BACKLOG) {
+            Ok(listener) => {
+                tracing::info!(name = self.name, addr = %self.addr, "server listening");
+                Ok(Listening {
+                    name: self.name,
+                    listener,
+                })
+            }
+            Err(error) => Err(PortError {
+                name: self.name,
+                addr: self.addr.to_string(),
+                advice: advice(&error, self.variable),
+                error,
+            }),
+        }
+    }
+}
+
+/// A port that clients can connect to.
+pub struct Listening {
+    name: &'static str,
+    listener: TcpListener,
+}
+
+impl Listening {
+    /// Answers clients through `front` until `stop` turns true; then finishes what is in flight.
+    pub async fn serve<F: Front>(self, front: F, limits: Limits, mut stop: watch::Receiver<bool>) {
+        let slots = Arc::new(Semaphore::new(limits.connections_max));
+        let stop_timeout = limits.stop_timeout;
+        let shared = Arc::new(Shared {
+            front,
+            limits,
+            stop: stop.clone(),
+        });
+        let mut connections = JoinSet::new();
+        tokio::select! {
+            never = accept(&self.listener, &slots, &shared, &mut connections) => match never {},
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        drop(self.listener);
+        let ended = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(stop_timeout, ended).await.is_err() {
+            tracing::warn!(
+                name = self.name,
+                connections = connections.len(),
+                "requests did not end in time and are cut"
+            );
+        }
+        connections.shutdown().await;
+    }
+}
+
+/// What the connections of one port have in common.
+struct Shared<F> {
+    front: F,
+    limits: Limits,
+    stop: watch::Receiver<bool>,
+}
+
+/// A socket on `addr` that does not listen yet. On the unspecified IPv6 address it takes IPv4 too.
+fn bind(addr: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = match addr {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    if addr.is_ipv6() && addr.ip().is_unspecified() {
+        rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
+    }
+    // A restart must not wait for the connections of the process before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    Ok(socket)
+}
+
+fn advice(error: &io::Error, variable: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("stop what uses it, or choose another {variable}")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("ports below 1024 need rights; choose a higher one in {variable}")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!("this machine does not have that address; correct {variable}")
+        }
+        _ => format!("correct {variable}"),
+    }
+}
+
+/// Accepts for ever, each connection in a task of its own.
+async fn accept<F: Front>(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+    shared: &Arc<Shared<F>>,
+    connections: &mut JoinSet<()>,
+) -> Infallible {
+    let mut pause = ACCEPT_PAUSE.0;
+    let mut full = false;
+    loop {
+        // Forget those that ended.
+        while connections.try_join_next().is_some() {}
+        let slot = match slots.clone().try_acquire_owned() {
+            Ok(slot) => {
+                full = false;
+                slot
+            }
+            Err(_) => {
+                if !std::mem::replace(&mut full, true) {
+                    tracing::warn!(
+                        connections = shared.limits.connections_max,
+                        "all connections are taken, further clients wait; JAY_CONNECTIONS_MAX sets how many"
+                    );
+                }
+                // The semaphore is never closed.
+                let Ok(slot) = slots.clone().acquire_owned().await else {
+                    continue;
+                };
+                slot
+            }
+        };
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                pause = ACCEPT_PAUSE.0;
+                let shared = shared.clone();
+                connections.spawn(async move {
+                    accepted(stream, peer.ip().to_canonical(), shared).await;
+                    drop(slot);
+                });
+            }
+            // The client went away while it waited: nothing is wrong here.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+                ) => {}
+            // Mostly out of file descriptors: trying again at once would only burn the processor.
+            Err(error) => {
+                tracing::error!(%error, pause_ms = pause.as_millis() as u64, "accept failed");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(ACCEPT_PAUSE.1);
+            }
+        }
+    }
+}
+
+async fn accepted<F: Front>(stream: TcpStream, peer: IpAddr, shared: Arc<Shared<F>>) {
+    // Fails only when the client is gone already, which the first read will tell.
+    let _ = stream.set_nodelay(true);
+    connection::drive(stream, peer, shared).await;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,309 @@
+//! One HTTP/1.1 connection: hyper inside, our deadlines around it.
+//!
+//! Called by the listener for each accepted stream. hyper's own timer would count a kept connection's
+//! idle time against the head of its next request, and knows nothing of stalled bodies; so the state of a
+//! connection is kept here ([`State`]), everything that happens on it writes to that state, and after each
+//! poll one timer is held against it.
+
+use std::{
+    future::poll_fn,
+    io::{self, IoSlice},
+    net::IpAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::{
+    Front, HEAD_BYTES_MAX, HEADERS_MAX, Limits, Shared,
+    body::{AnswerBody, RequestBody},
+    record::Record,
+};
+
+/// How long, after an answer that did not wait for the rest of the request, the rest is read and thrown
+/// away: a client that still sends would otherwise get a reset instead of the answer.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Serves one connection to its end.
+pub async fn drive<F: Front>(stream: TcpStream, peer: IpAddr, shared: Arc<Shared<F>>) {
+    let link = Link::new(&shared.limits);
+    let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
+        let shared = shared.clone();
+        let link = link.clone();
+        async move {
+            link.lock().phase = Phase::Request;
+            let mut record = Record::new(&request, peer, F::LOGGED, link.clone());
+            let request = request.map(|body| RequestBody::new(body, link, record.bytes_in()));
+            let response = shared.front.handle(request, &mut record.context).await;
+            record.answered(response.status());
+            Ok::<_, std::convert::Infallible>(response.map(|body| AnswerBody::new(body, record)))
+        }
+    });
+    let io = TokioIo::new(Io {
+        stream,
+        link: link.clone(),
+        linger: None,
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(io, service);
+    let mut connection = std::pin::pin!(connection);
+    let mut deadline = Deadline::new(link.clone());
+    let mut stop = shared.stop.clone();
+    let mut stopping = std::pin::pin!(stop.wait_for(|stop| *stop));
+    let mut stopped = false;
+    let ended = poll_fn(|cx| {
+        if !stopped && stopping.as_mut().poll(cx).is_ready() {
+            stopped = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(ended.map_err(|error| error.to_string()));
+        }
+        // hyper waits for the first request of a fresh connection even when it should stop.
+        if stopped && link.lock().phase == Phase::Fresh {
+            return Poll::Ready(Ok(()));
+        }
+        deadline
+            .poll(cx)
+            .map(|what| Err(format!("{what} took too long")))
+    })
+    .await;
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
+}
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Accepted, and nothing came yet.
+    Fresh,
+    /// Kept for another request.
+    Idle,
+    /// A head has begun to arrive.
+    Head,
+    /// A request is being answered.
+    Request,
+}
+
+/// Since when a connection waits for its peer, and for what.
+#[derive(Debug)]
+pub struct State {
+    phase: Phase,
+    phase_since: Instant,
+    /// Since when the front waits for more of the body.
+    pub body_waits: Option<Instant>,
+    /// Since when the socket takes nothing more.
+    write_waits: Option<Instant>,
+    /// The front answered without reading the whole body.
+    pub body_unread: bool,
+    pub progress_timeout: Duration,
+    head_timeout: Duration,
+    idle_timeout: Duration,
+}
+
+impl State {
+    /// The request is over: its answer was sent, or the front gave up on it.
+    pub fn request_ended(&mut self) {
+        self.phase = Phase::Idle;
+        self.phase_since = Instant::now();
+    }
+
+    /// When to give up on the peer, if nothing changes, and what it failed to do.
+    fn deadline(&self) -> Option<(Instant, &'static str)> {
+        let phase = match self.phase {
+            Phase::Fresh => Some((self.phase_since + self.head_timeout, "the first request")),
+            Phase::Idle => Some((self.phase_since + self.idle_timeout, "the next request")),
+            Phase::Head => Some((
+                self.phase_since + self.head_timeout,
+                "the head of a request",
+            )),
+            Phase::Request => None,
+        };
+        // Twice: the front gets the chance to answer a stalled body first (see RequestBody).
+        let body = self
+            .body_waits
+            .map(|since| (since + 2 * self.progress_timeout, "a body"));
+        let write = self
+            .write_waits
+            .map(|since| (since + self.progress_timeout, "the answer"));
+        [phase, body, write].into_iter().flatten().min()
+    }
+
+    /// The next moment after `now` at which this connection must be polled.
+    fn next_wake(&self, now: Instant) -> Option<Instant> {
+        let give_up = self.deadline().map(|(at, _)| at);
+        // For RequestBody to see that its time is over; once more in case it looked a moment too early.
+        let body = self.body_waits.map(|since| since + self.progress_timeout);
+        let body = body
+            .into_iter()
+            .flat_map(|at| [at, at + Duration::from_secs(1)]);
+        body.chain(give_up).filter(|at| *at > now).min()
+    }
+}
+
+/// A handle on the [`State`] of one connection; never held across a wait.
+#[derive(Clone)]
+pub struct Link(Arc<Mutex<State>>);
+
+impl Link {
+    fn new(limits: &Limits) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            phase: Phase::Fresh,
+            phase_since: Instant::now(),
+            body_waits: None,
+            write_waits: None,
+            body_unread: false,
+            progress_timeout: limits.progress_timeout,
+            head_timeout: limits.head_timeout,
+            idle_timeout: limits.idle_timeout,
+        })))
+    }
+
+    /// The state, for a moment.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic cannot leave these few fields half-changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The one timer of a connection. It is moved forward only when it fires, since most deadlines are
+/// replaced by later ones long before.
+struct Deadline {
+    link: Link,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Deadline {
+    fn new(link: Link) -> Self {
+        Self {
+            link,
+            sleep: Box::pin(sleep_until(Instant::now())),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
+        loop {
+            let now = Instant::now();
+            let (give_up, wake) = {
+                let state = self.link.lock();
+                (state.deadline(), state.next_wake(now))
+            };
+            if let Some((at, what)) = give_up
+                && at <= now
+            {
+                return Poll::Ready(what);
+            }
+            let Some(wake) = wake else {
+                return Poll::Pending;
+            };
+            if wake < self.sleep.deadline() || self.sleep.is_elapsed() {
+                self.sleep.as_mut().reset(wake);
+            }
+            ready!(self.sleep.as_mut().poll(cx));
+        }
+    }
+}
+
+/// The socket, telling the state what it sees.
+struct Io {
+    stream: TcpStream,
+    link: Link,
+    linger: Option<Pin<Box<Sleep>>>,
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            let mut state = self.link.lock();
+            if matches!(state.phase, Phase::Fresh | Phase::Idle) {
+                state.phase = Phase::Head;
+                state.phase_since = Instant::now();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Io {
+    /// Notes since when the socket is full.
+    fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let mut state = self.link.lock();
+        match result {
+            Poll::Pending => state.write_waits = state.write_waits.or_else(|| Some(Instant::now())),
+            Poll::Ready(_) => state.write_waits = None,
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.wrote(result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.wrote(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.linger.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            let state = self.link.lock();
+            let unread = state.body_unread || state.phase == Phase::Head;
+            drop(state);
+            if !unread {
+                return Poll::Ready(Ok(()));
+            }
+            self.linger = Some(Box::pin(tokio::time::sleep(LINGER)));
+        }
+        let mut rest = [std::mem::MaybeUninit::uninit(); 16 << 10];
+        loop {
+            if let Some(linger) = &mut self.linger
+                && linger.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Ok(()));
+            }
+            let mut buf = ReadBuf::uninit(&mut rest);
+            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf));
+            if read.is_err() || buf.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The log line of one request, written when its answer has ended or when it was given up.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use http::StatusCode;
+
+use super::connection::Link;
+
+/// What a front knows of a request that the log should tell.
+pub struct RequestContext {
+    /// 16 hex digits, given to the caller too.
+    pub request_id: String,
+    /// Who connected.
+    pub peer: IpAddr,
+    /// The operation's S3 name, or "" while it is not known.
+    pub operation: &'static str,
+    /// Access key id of the caller, once proven.
+    pub token_id: Option<String>,
+    /// The bucket that is addressed.
+    pub bucket: Option<String>,
+    /// The key that is addressed.
+    pub key: Option<String>,
+    /// The code of the error that was answered.
+    pub error_code: Option<&'static str>,
+    /// Bytes of the object that came in, after transfer codings were taken off; the listener's own count
+    /// of the raw body stands in while this is 0.
+    pub bytes_in: u64,
+}
+
+/// One request from its head to the end of its answer. Dropping it writes the line.
+pub struct Record {
+    /// What the front adds.
+    pub context: RequestContext,
+    method: http::Method,
+    path: String,
+    started: Instant,
+    head: Option<(StatusCode, Duration)>,
+    bytes_in: Arc<AtomicU64>,
+    bytes_out: u64,
+    complete: bool,
+    logged: bool,
+    link: Link,
+}
+
+impl Record {
+    pub(super) fn new<B>(
+        request: &http::Request<B>,
+        peer: IpAddr,
+        logged: bool,
+        link: Link,
+    ) -> Self {
+        let context = RequestContext {
+            request_id: request_id(),
+            peer,
+            operation: "",
+            token_id: None,
+            bucket: None,
+            key: None,
+            error_code: None,
+            bytes_in: 0,
+        };
+        Self {
+            context,
+            method: request.method().clone(),
+            // Without the query: presigned ones carry signatures, and what matters of it is in the operation.
+            path: request.uri().path().to_owned(),
+            started: Instant::now(),
+            head: None,
+            bytes_in: Arc::default(),
+            bytes_out: 0,
+            complete: false,
+            logged,
+            link,
+        }
+    }
+
+    /// The counter of the raw body.
+    pub(super) fn bytes_in(&self) -> Arc<AtomicU64> {
+        self.bytes_in.clone()
+    }
+
+    /// The front has answered.
+    pub(super) fn answered(&mut self, status: StatusCode) {
+        self.head = Some((status, self.started.elapsed()));
+    }
+
+    /// `bytes` of the answer's body are on their way.
+    pub(super) fn sent(&mut self, bytes: u64) {
+        self.bytes_out += bytes;
+    }
+
+    /// The whole answer is on its way.
+    pub(super) fn complete(&mut self) {
+        self.complete = true;
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.link.lock().request_ended();
+        let context = &self.context;
+        let status = self.head.map_or(0, |(status, _)| status.as_u16());
+        // An answer to HEAD has no body to send, whatever length it tells.
+        let complete = self.complete || (self.head.is_some() && self.method == http::Method::HEAD);
+        let bytes_in = match context.bytes_in {
+            0 => self.bytes_in.load(Ordering::Relaxed),
+            bytes => bytes,
+        };
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    request_id = context.request_id,
+                    method = self.method.as_str(),
+                    path = self.path,
+                    operation = context.operation,
+                    token_id = context.token_id,
+                    bucket = context.bucket,
+                    key = context.key,
+                    status,
+                    error_code = context.error_code,
+                    // The peer went away before the answer's end.
+                    aborted = (!complete).then_some(true),
+                    bytes_in,
+                    bytes_out = self.bytes_out,
+                    ttfb_ms = self.head.map(|(_, after)| milliseconds(after)),
+                    total_ms = milliseconds(self.started.elapsed()),
+                    peer = %context.peer,
+                    "request"
+                )
+            };
+        }
+        match self.logged {
+            true => line!(info),
+            false => line!(debug),
+        }
+    }
+}
+
+/// Milliseconds with three decimals.
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
+}
+
+/// 16 random hex digits.
+fn request_id() -> String {
+    let mut bytes = [0; 8];
+    // Only a name: should the system have no randomness, the time will do.
+    if getrandom::fill(&mut bytes).is_err() {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+        bytes = (now.as_nanos() as u64).to_be_bytes();
+    }
+    format!("{:016x}", u64::from_be_bytes(bytes))
+}

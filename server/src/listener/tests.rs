@@ -1,0 +1,212 @@
+//! The listener against raw sockets: deadlines, limits, stopping.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+
+/// Answers with the length of the body, or `stalled`; `/slow` takes half a second, `/refuse` reads nothing.
+#[derive(Clone)]
+struct Echo;
+
+impl Front for Echo {
+    type Body = Full<Bytes>;
+    const LOGGED: bool = false;
+
+    async fn handle(
+        &self,
+        request: http::Request<RequestBody>,
+        _: &mut RequestContext,
+    ) -> http::Response<Full<Bytes>> {
+        let path = request.uri().path().to_owned();
+        if path == "/refuse" {
+            return http::Response::new(Full::from("refused"));
+        }
+        let answer = match request.into_body().collect().await {
+            Ok(body) => body.to_bytes().len().to_string(),
+            Err(_) => "stalled".to_owned(),
+        };
+        if path == "/slow" {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        http::Response::new(Full::from(answer))
+    }
+}
+
+struct Served {
+    addr: SocketAddr,
+    stop: watch::Sender<bool>,
+    ended: tokio::task::JoinHandle<()>,
+}
+
+fn serve(change: impl FnOnce(&mut Limits)) -> Served {
+    let mut limits = Limits::new(16, Duration::from_secs(5));
+    change(&mut limits);
+    let port = Port::reserve("test", "TEST", &"127.0.0.1:0".parse().unwrap()).unwrap();
+    let addr = port.addr;
+    let (stop, stopped) = watch::channel(false);
+    let ended = tokio::spawn(port.listen().unwrap().serve(Echo, limits, stopped));
+    Served { addr, stop, ended }
+}
+
+impl Served {
+    async fn send(&self, text: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.addr).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream
+    }
+}
+
+async fn to_end(mut stream: TcpStream) -> String {
+    let mut text = Vec::new();
+    // A reset is an end too.
+    let _ = stream.read_to_end(&mut text).await;
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+async fn one_answer(stream: &mut TcpStream) -> String {
+    let mut text = vec![0; 4096];
+    let length = stream.read(&mut text).await.unwrap();
+    String::from_utf8_lossy(&text[..length]).into_owned()
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named() {
+    let port = Port::reserve("test", "JAY_X", &"127.0.0.1:0".parse().unwrap()).unwrap();
+    let addr = port.addr.to_string();
+    let _listening = port.listen().unwrap();
+    let error = Port::reserve("test", "JAY_X", &addr.parse().unwrap())
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.contains(&addr) && error.contains("choose another JAY_X"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn every_interface_takes_both_families() {
+    let port = Port::reserve("test", "JAY_X", &":0".parse().unwrap()).unwrap();
+    let number = port.addr.port();
+    let _listening = port.listen().unwrap();
+    TcpStream::connect(("127.0.0.1", number)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_slow_head_is_cut_and_a_kept_connection_is_not() {
+    let served = serve(|limits| limits.head_timeout = Duration::from_millis(300));
+    let started = Instant::now();
+    let slow = served.send("GET / HTTP/1.1\r\nHost: x\r\n").await;
+    let mut kept = served.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(one_answer(&mut kept).await.ends_with("\r\n\r\n0"));
+    assert_eq!(to_end(slow).await, "");
+    let took = started.elapsed();
+    assert!((250..2000).contains(&took.as_millis()), "{took:?}");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    kept.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(one_answer(&mut kept).await.ends_with("\r\n\r\n0"));
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed() {
+    let served = serve(|limits| limits.idle_timeout = Duration::from_millis(200));
+    let kept = served.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(to_end(kept).await.ends_with("\r\n\r\n0"));
+}
+
+#[tokio::test]
+async fn a_stalled_body_is_answered_and_a_slow_one_is_read() {
+    let served = serve(|limits| limits.progress_timeout = Duration::from_millis(300));
+    let head = "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n";
+    let mut stalled = served.send(head).await;
+    let mut slow = served.send(head).await;
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        slow.write_all(b"x").await.unwrap();
+    }
+    assert!(one_answer(&mut slow).await.ends_with("\r\n\r\n8"));
+    assert!(one_answer(&mut stalled).await.ends_with("\r\n\r\nstalled"));
+}
+
+#[tokio::test]
+async fn the_answer_to_an_unread_body_arrives() {
+    let served = serve(|_| ());
+    let mut stream = served
+        .send("PUT /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 8000000\r\n\r\n")
+        .await;
+    // More than any buffer between us holds: without lingering this write, or the read, is reset.
+    let body = vec![0; 8_000_000];
+    stream.write_all(&body).await.unwrap();
+    assert!(to_end(stream).await.ends_with("\r\n\r\nrefused"));
+}
+
+#[tokio::test]
+async fn too_long_a_head_is_refused() {
+    let served = serve(|_| ());
+    let long = "x".repeat(8 * HEAD_BYTES_MAX);
+    let stream = served
+        .send(&format!("GET / HTTP/1.1\r\nA: {long}\r\n\r\n"))
+        .await;
+    assert!(to_end(stream).await.starts_with("HTTP/1.1 431"));
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait() {
+    let served = serve(|limits| limits.connections_max = 1);
+    let mut first = served.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(one_answer(&mut first).await.ends_with('0'));
+    let mut second = served.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let waits = tokio::time::timeout(Duration::from_millis(200), one_answer(&mut second)).await;
+    assert!(waits.is_err(), "served beyond the limit");
+    drop(first);
+    assert!(one_answer(&mut second).await.ends_with('0'));
+}
+
+#[tokio::test]
+async fn a_stop_finishes_requests_and_closes_idle_connections_at_once() {
+    let served = serve(|_| ());
+    let mut idle = served.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    one_answer(&mut idle).await;
+    let fresh = served.send("").await;
+    let slow = served
+        .send("PUT /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi")
+        .await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let started = Instant::now();
+    served.stop.send(true).unwrap();
+    assert_eq!(to_end(idle).await, "");
+    assert_eq!(to_end(fresh).await, "");
+    assert!(
+        started.elapsed() < Duration::from_millis(250),
+        "{:?}",
+        started.elapsed()
+    );
+    assert!(
+        TcpStream::connect(served.addr).await.is_err(),
+        "still accepts"
+    );
+    assert!(to_end(slow).await.ends_with("\r\n\r\n2"));
+    served.ended.await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn a_stop_cuts_what_does_not_end() {
+    let served = serve(|limits| limits.stop_timeout = Duration::from_millis(200));
+    let stalled = served
+        .send("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n")
+        .await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    served.stop.send(true).unwrap();
+    tokio::time::timeout(Duration::from_secs(2), served.ended)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(to_end(stalled).await, "");
+}
