@@ -28,7 +28,7 @@
 //! assert_eq!(got.next().await?.as_deref(), Some(&b"hello"[..]));
 //! # Ok::<_, jay_engine::Error>(())
 //! # }).unwrap();
-//! engine.close();
+//! engine.close().unwrap();
 //! ```
 
 pub mod auth;
@@ -218,8 +218,15 @@ impl Engine {
 
     /// Commits what waits, brings the index up to date and ends the threads. Waits for the disk. Later
     /// writes answer [`ErrorKind::ServiceUnavailable`].
-    pub fn close(&self) {
+    ///
+    /// # Errors
+    /// [`ErrorKind::ServiceUnavailable`] when the store had stopped before: the next start recovers it.
+    pub fn close(&self) -> Result<()> {
         self.running.close();
+        match self.stopped() {
+            None => Ok(()),
+            Some(why) => Err(Error::new(ErrorKind::ServiceUnavailable, why)),
+        }
     }
 
     /// Makes an access key that the configuration asks for, unless it is there.

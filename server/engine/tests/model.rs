@@ -265,7 +265,7 @@ impl World {
                 }
             }
             Step::Reopen => {
-                self.engine.close();
+                self.engine.close().unwrap();
                 (self.engine, self.caller) = World::open(dir).await?;
             }
         }

@@ -134,7 +134,7 @@ async fn a_store_of_format_1_opens_and_says_what_it_said() {
     for _ in 0..2 {
         let (engine, caller) = open(dir.path()).await.unwrap();
         says_what_it_said(&engine, &caller).await.unwrap();
-        engine.close();
+        engine.close().unwrap();
     }
 }
 
@@ -152,7 +152,7 @@ async fn write_the_fixture() {
         put(&engine, &caller, key, body(size)).await.unwrap();
     }
     // Closed and opened again, so that this much is in the index; the rest only in the log.
-    engine.close();
+    engine.close().unwrap();
     let (engine, caller) = open(dir.path()).await.unwrap();
     let (bucket, key) = (
         BucketName::parse("fixture").unwrap(),

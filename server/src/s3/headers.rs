@@ -121,7 +121,11 @@ fn joined(
 pub(crate) fn must_be_known(headers: &HeaderMap) -> Result<()> {
     for (name, known, kind) in [
         ("x-amz-acl", OBJECT_ACLS, ErrorKind::InvalidArgument),
-        ("x-amz-storage-class", STORAGE_CLASSES, ErrorKind::InvalidStorageClass),
+        (
+            "x-amz-storage-class",
+            STORAGE_CLASSES,
+            ErrorKind::InvalidStorageClass,
+        ),
     ] {
         let Some(value) = headers.get(name) else {
             continue;

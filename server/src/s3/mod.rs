@@ -24,8 +24,6 @@ mod sigv4;
 mod uri;
 mod xml;
 
-use std::net::IpAddr;
-
 use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts,
@@ -41,6 +39,7 @@ use self::{
     sigv4::{Authorization, Chain, Claim, Rules},
     uri::Query,
 };
+use crate::listener::RequestContext;
 
 /// The region that is reported while none is configured.
 const REGION_DEFAULT: &str = "us-east-1";
@@ -71,27 +70,6 @@ impl Settings {
     }
 }
 
-/// What the listener and the front tell each other about one request, for the log.
-#[derive(Clone, Debug)]
-pub struct RequestContext {
-    /// 16 hexadecimal digits, made by the listener.
-    pub request_id: String,
-    /// The client's address.
-    pub peer: IpAddr,
-    /// The S3 name of the operation; set here.
-    pub operation: &'static str,
-    /// The access key that signed, once its signature is verified; set here.
-    pub token_id: Option<String>,
-    /// The bucket; set here.
-    pub bucket: Option<String>,
-    /// The key; set here.
-    pub key: Option<String>,
-    /// The S3 code of a refusal; set here.
-    pub error_code: Option<&'static str>,
-    /// Bytes received of the body, framing included; set here.
-    pub bytes_in: u64,
-}
-
 /// The S3 front.
 #[derive(Clone)]
 pub struct S3 {
@@ -106,16 +84,11 @@ impl S3 {
     }
 
     /// Answers one request.
-    pub async fn handle(
+    pub async fn handle<B>(
         &self,
-        request: Request<hyper::body::Incoming>,
+        request: Request<B>,
         context: &mut RequestContext,
-    ) -> Response<Body> {
-        self.answer(request, context).await
-    }
-
-    /// The same over any body.
-    async fn answer<B>(&self, request: Request<B>, context: &mut RequestContext) -> Response<Body>
+    ) -> Response<Body>
     where
         B: hyper::body::Body<Data = Bytes> + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -30,7 +30,9 @@ pub fn open_or_create(disk: &Arc<dyn Disk>, env: &Env) -> Result<[u8; 16], OpenE
                 .map_err(|e| OpenError::io("FORMAT could not be read", e))?;
             let store_id = decode(&bytes)?;
             // A copy may have left empty ones out.
-            let made = DIRECTORIES.iter().try_for_each(|directory| disk.create_dir(directory));
+            let made = DIRECTORIES
+                .iter()
+                .try_for_each(|directory| disk.create_dir(directory));
             made.map_err(|e| OpenError::io("a directory could not be made", e))?;
             Ok(store_id)
         }
