@@ -48,7 +48,8 @@ pub struct Limits {
     /// How long a connection may be kept without a request. Default 2 min.
     pub idle_timeout: Duration,
     /// How long a peer may neither send the body it announced nor take the answer. There is no limit on
-    /// the whole: large objects over slow lines take hours. Default 60 s.
+    /// the whole: large objects over slow lines take hours. Default 90 s, so that a front which allows 60 s
+    /// for a body can say so.
     pub progress_timeout: Duration,
     /// How long a stop waits for requests in flight. Default 30 s.
     pub stop_timeout: Duration,
@@ -61,7 +62,7 @@ impl Limits {
             connections_max,
             head_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(120),
-            progress_timeout: Duration::from_secs(60),
+            progress_timeout: Duration::from_secs(90),
             stop_timeout,
         }
     }

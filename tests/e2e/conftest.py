@@ -70,7 +70,7 @@ def boto(server: Server, **settings):
     } | {name: settings.pop(name) for name in list(settings) if name.startswith("aws_")}
     return boto3.client(
         "s3", endpoint_url=server.endpoint, region_name=known["region"], **credentials,
-        config=botocore.config.Config(retries={"total_max_attempts": 1}, max_pool_connections=32, **settings),
+        config=botocore.config.Config(retries={"total_max_attempts": 1}, read_timeout=20, max_pool_connections=32, **settings),
     )  # fmt: skip
 
 

@@ -129,7 +129,7 @@ impl Connection {
 #   s3.put_object(Bucket="{bucket}", Key="hello", Body=b"world")
 # curl
 #   curl --aws-sigv4 "aws:amz:$AWS_DEFAULT_REGION:s3" --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" \
-#        -T README.md "$AWS_ENDPOINT_URL/{bucket}/README.md"
+#        -H "x-amz-content-sha256: UNSIGNED-PAYLOAD" -T README.md "$AWS_ENDPOINT_URL/{bucket}/README.md"
 "#
         );
         text

@@ -4,7 +4,6 @@
 //! when it waits for its peer.
 
 use std::{
-    fmt,
     pin::Pin,
     sync::{
         Arc,
@@ -20,39 +19,13 @@ use tokio::time::Instant;
 
 use super::{connection::Link, record::Record};
 
-/// The body of a request, with a deadline on its progress.
+/// The body of a request. While it stands still for the progress timeout, the connection is cut; a front
+/// that wants to answer that has to be faster.
 pub struct RequestBody {
     body: Incoming,
     link: Link,
     bytes: Arc<AtomicU64>,
     ended: bool,
-}
-
-/// Why a body could not be read to its end.
-#[derive(Debug)]
-pub enum BodyError {
-    /// The peer went away, or what it sent is not HTTP.
-    Broken(hyper::Error),
-    /// The peer sent nothing for too long.
-    Stalled,
-}
-
-impl fmt::Display for BodyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Broken(error) => write!(f, "the body broke off: {error}"),
-            Self::Stalled => f.write_str("the body stalled"),
-        }
-    }
-}
-
-impl std::error::Error for BodyError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Broken(error) => Some(error),
-            Self::Stalled => None,
-        }
-    }
 }
 
 impl RequestBody {
@@ -69,36 +42,29 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = hyper::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         let mut state = self.link.lock();
         if polled.is_pending() {
-            let since = *state.body_waits.get_or_insert_with(Instant::now);
-            if since + state.progress_timeout > Instant::now() {
-                return Poll::Pending;
-            }
-            return Poll::Ready(Some(Err(BodyError::Stalled)));
+            state.body_waits.get_or_insert_with(Instant::now);
+            return Poll::Pending;
         }
         state.body_waits = None;
         drop(state);
-        match ready!(polled) {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-                }
-                Poll::Ready(Some(Ok(frame)))
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                self.bytes.fetch_add(bytes, Ordering::Relaxed);
             }
-            Some(Err(error)) => Poll::Ready(Some(Err(BodyError::Broken(error)))),
-            None => {
-                self.ended = true;
-                Poll::Ready(None)
-            }
+            Poll::Ready(None) => self.ended = true,
+            _ => {}
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -6,6 +6,7 @@
 //! poll one timer is held against it.
 
 use std::{
+    convert::Infallible,
     future::poll_fn,
     io::{self, IoSlice},
     net::IpAddr,
@@ -15,6 +16,8 @@ use std::{
     time::Duration,
 };
 
+use http::{HeaderValue, header};
+use http_body::Body as _;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -42,10 +45,15 @@ pub async fn drive<F: Front>(stream: TcpStream, peer: IpAddr, shared: Arc<Shared
         async move {
             link.lock().phase = Phase::Request;
             let mut record = Record::new(&request, peer, F::LOGGED, link.clone());
+            let close = expects_more_than_comes(&request);
             let request = request.map(|body| RequestBody::new(body, link, record.bytes_in()));
-            let response = shared.front.handle(request, &mut record.context).await;
+            let mut response = shared.front.handle(request, &mut record.context).await;
+            if close {
+                let value = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, value);
+            }
             record.answered(response.status());
-            Ok::<_, std::convert::Infallible>(response.map(|body| AnswerBody::new(body, record)))
+            Ok::<_, Infallible>(response.map(|body| AnswerBody::new(body, record)))
         }
     });
     let io = TokioIo::new(Io {
@@ -84,6 +92,13 @@ pub async fn drive<F: Front>(stream: TcpStream, peer: IpAddr, shared: Arc<Shared
     }
 }
 
+/// Whether a client that announced no body waits for `100 Continue` all the same. hyper leaves it out then,
+/// and botocore (1.43, so the AWS CLI too) takes the status of its next answer on such a connection from
+/// this one, and hangs; after `Connection: close` it starts anew.
+fn expects_more_than_comes(request: &hyper::Request<hyper::body::Incoming>) -> bool {
+    request.headers().contains_key(header::EXPECT) && request.body().is_end_stream()
+}
+
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -108,7 +123,7 @@ pub struct State {
     write_waits: Option<Instant>,
     /// The front answered without reading the whole body.
     pub body_unread: bool,
-    pub progress_timeout: Duration,
+    progress_timeout: Duration,
     head_timeout: Duration,
     idle_timeout: Duration,
 }
@@ -131,25 +146,13 @@ impl State {
             )),
             Phase::Request => None,
         };
-        // Twice: the front gets the chance to answer a stalled body first (see RequestBody).
         let body = self
             .body_waits
-            .map(|since| (since + 2 * self.progress_timeout, "a body"));
+            .map(|since| (since + self.progress_timeout, "a body"));
         let write = self
             .write_waits
             .map(|since| (since + self.progress_timeout, "the answer"));
         [phase, body, write].into_iter().flatten().min()
-    }
-
-    /// The next moment after `now` at which this connection must be polled.
-    fn next_wake(&self, now: Instant) -> Option<Instant> {
-        let give_up = self.deadline().map(|(at, _)| at);
-        // For RequestBody to see that its time is over; once more in case it looked a moment too early.
-        let body = self.body_waits.map(|since| since + self.progress_timeout);
-        let body = body
-            .into_iter()
-            .flat_map(|at| [at, at + Duration::from_secs(1)]);
-        body.chain(give_up).filter(|at| *at > now).min()
     }
 }
 
@@ -195,21 +198,16 @@ impl Deadline {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
         loop {
-            let now = Instant::now();
-            let (give_up, wake) = {
-                let state = self.link.lock();
-                (state.deadline(), state.next_wake(now))
-            };
-            if let Some((at, what)) = give_up
-                && at <= now
-            {
-                return Poll::Ready(what);
-            }
-            let Some(wake) = wake else {
+            // A statement of its own, so that the lock is gone.
+            let deadline = self.link.lock().deadline();
+            let Some((at, what)) = deadline else {
                 return Poll::Pending;
             };
-            if wake < self.sleep.deadline() || self.sleep.is_elapsed() {
-                self.sleep.as_mut().reset(wake);
+            if at <= Instant::now() {
+                return Poll::Ready(what);
+            }
+            if at < self.sleep.deadline() || self.sleep.is_elapsed() {
+                self.sleep.as_mut().reset(at);
             }
             ready!(self.sleep.as_mut().poll(cx));
         }
