@@ -85,7 +85,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let _ = stop_admin.send(true);
     let _ = admin.await;
     let engine = store.engine;
-    tokio::task::spawn_blocking(move || engine.close()).await?;
+    tokio::task::spawn_blocking(move || engine.close())
+        .await?
+        .context("the store could not be closed in order; the next start recovers it")?;
     tracing::info!("jay: stopped");
     Ok(())
 }
