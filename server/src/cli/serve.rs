@@ -225,17 +225,12 @@ async fn seed_made(engine: &Engine, credentials: &Credentials) -> anyhow::Result
         })
         .await
         .context("the store refused the access key of its credentials file")?;
-    match report.token {
-        SeedOutcome::Created => {}
-        // The bucket was made with the key; if it is gone, its owner wanted that.
-        SeedOutcome::Reused => return Ok(()),
-        SeedOutcome::SecretMismatch => {
-            tracing::warn!(
-                token_id = credentials.access_key_id,
-                "credentials: the store knows this access key with another secret, which stays"
-            );
-            return Ok(());
-        }
+    if report.token == SeedOutcome::SecretMismatch {
+        tracing::warn!(
+            token_id = credentials.access_key_id,
+            "credentials: the store knows this access key with another secret, which stays"
+        );
+        return Ok(());
     }
     let today = Timestamp::now()
         .to_zoned(TimeZone::UTC)
@@ -243,6 +238,10 @@ async fn seed_made(engine: &Engine, credentials: &Credentials) -> anyhow::Result
         .to_string();
     let (caller, _) =
         engine.signing_key(&credentials.access_key_id, &today, config::REGION_DEFAULT)?;
+    // At the first start, or the one after it if that was cut short; not when the owner has others.
+    if !engine.list_buckets(&caller).await?.is_empty() {
+        return Ok(());
+    }
     match engine
         .create_bucket(&caller, &BucketName::parse(&credentials.bucket)?)
         .await
