@@ -17,7 +17,10 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-JAY = Path(os.environ.get("JAY_BINARY", Path(__file__).resolve().parent.parent / "target/ci/jay"))
+# As built by `make test`, or by hand with --profile ci.
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jay"
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or CACHE / "target").absolute()
+JAY = Path(os.environ.get("JAY_BINARY") or TARGET / "ci/jay")
 UNSIGNED = "UNSIGNED-PAYLOAD"
 
 

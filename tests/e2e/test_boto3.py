@@ -54,7 +54,7 @@ def test_round_trip(s3, bucket, size):
 
 
 def test_an_empty_object_does_not_confuse_the_connection(s3, bucket):
-    """botocore misread the answer after the one to an empty body, and hung (see listener/tests.rs)."""
+    """botocore misread the answer after the one to an empty body, and hung: such an answer must end the connection."""
     for _ in range(3):
         s3.put_object(Bucket=bucket, Key="empty", Body=b"")
         s3.put_object(Bucket=bucket, Key="full", Body=b"full")

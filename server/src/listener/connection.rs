@@ -16,8 +16,6 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, header};
-use http_body::Body as _;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -45,13 +43,8 @@ pub async fn drive<F: Front>(stream: TcpStream, peer: IpAddr, shared: Arc<Shared
         async move {
             link.lock().phase = Phase::Request;
             let mut record = Record::new(&request, peer, F::LOGGED, link.clone());
-            let close = expects_more_than_comes(&request);
             let request = request.map(|body| RequestBody::new(body, link, record.bytes_in()));
-            let mut response = shared.front.handle(request, &mut record.context).await;
-            if close {
-                let value = HeaderValue::from_static("close");
-                response.headers_mut().insert(header::CONNECTION, value);
-            }
+            let response = shared.front.handle(request, &mut record.context).await;
             record.answered(response.status());
             Ok::<_, Infallible>(response.map(|body| AnswerBody::new(body, record)))
         }
@@ -90,13 +83,6 @@ pub async fn drive<F: Front>(stream: TcpStream, peer: IpAddr, shared: Arc<Shared
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "connection ended");
     }
-}
-
-/// Whether a client that announced no body waits for `100 Continue` all the same. hyper leaves it out then,
-/// and botocore (1.43, so the AWS CLI too) takes the status of its next answer on such a connection from
-/// this one, and hangs; after `Connection: close` it starts anew.
-fn expects_more_than_comes(request: &hyper::Request<hyper::body::Incoming>) -> bool {
-    request.headers().contains_key(header::EXPECT) && request.body().is_end_stream()
 }
 
 /// What a connection is doing.
