@@ -27,6 +27,7 @@ lint: ## what must be quiet: rustfmt, clippy, and cargo-deny where it is install
 	cargo clippy --workspace --all-targets --profile ci -- -D warnings
 	if cargo deny --version >/dev/null 2>&1; then cargo deny check; fi
 
-bench: ## what this machine can do, then what Jay does of it
+bench: ## what this machine can do, then Jay in proportion to it (see bench/README.md)
 	cargo build --release -p jay-server -p jay-limits
-	./target/release/jay bench --help
+	./target/release/jay-limits
+	./target/release/jay-limits compare --jay ./target/release/jay
