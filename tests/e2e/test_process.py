@@ -117,8 +117,11 @@ def test_a_restart_keeps_everything(new_server):
 
 
 def test_a_deleted_default_bucket_stays_deleted(new_server):
+    """As long as there is another; a store without any bucket gets it again."""
     server = new_server().start()
-    assert server.client().request("DELETE", "/default").status == 204
+    client = server.client()
+    assert client.request("PUT", "/another").status == 200
+    assert client.request("DELETE", "/default").status == 204
     server.stop()
     server.start()
     assert server.client().request("HEAD", "/default").status == 404
