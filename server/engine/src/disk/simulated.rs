@@ -17,7 +17,7 @@
 
 mod directory;
 mod inode;
-mod random;
+pub(crate) mod random;
 mod survival;
 mod tree;
 
@@ -114,6 +114,21 @@ impl SimulatedDisk {
         self.machine().operations_left = (n > 0).then_some(n);
     }
 
+    /// Ends the process at once: every verb answers an error until [`SimulatedDisk::crash`] or
+    /// [`SimulatedDisk::restart`].
+    pub fn halt(&self) {
+        self.machine().powered = false;
+    }
+
+    /// Starts a new process on the machine of the old one: what was written is there, synced or not; every
+    /// file opened before is dead, planned accidents are off.
+    pub fn restart(&self) {
+        let mut machine = self.machine();
+        machine.generation += 1;
+        machine.powered = true;
+        (machine.operations_left, machine.syncs_left) = (None, None);
+    }
+
     /// Lets the `n`th sync of a file or directory from now on fail (1 is the next one). 0 calls it off.
     pub fn fail_sync_after(&self, n: u64) {
         self.machine().syncs_left = (n > 0).then_some(n);
@@ -129,9 +144,15 @@ impl SimulatedDisk {
         self.machine().operations
     }
 
-    /// False between the moment set by [`SimulatedDisk::crash_at`] and [`SimulatedDisk::crash`].
+    /// False between the moment set by [`SimulatedDisk::crash_at`] (or [`SimulatedDisk::halt`]) and
+    /// [`SimulatedDisk::crash`] (or [`SimulatedDisk::restart`]).
     pub fn is_powered(&self) -> bool {
         self.machine().powered
+    }
+
+    /// True until the sync planned by [`SimulatedDisk::fail_sync_after`] has failed.
+    pub fn is_failed_sync_ahead(&self) -> bool {
+        self.machine().syncs_left.is_some()
     }
 
     /// The paths of all files, in order, as programs see them.

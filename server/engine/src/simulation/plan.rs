@@ -1,0 +1,105 @@
+//! What kind of life a seed leads: its limits, and how often each step comes. Some steps never come in some
+//! lives, so that each has lives of its own to go wrong in.
+
+use crate::{disk::simulated::random::Random, meta::local::LocalConfig};
+
+/// One step of a life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Commit,
+    Seal,
+    Apply,
+    BeginCollection,
+    Collect,
+    PreparePack,
+    Read,
+    Scan,
+    Upload,
+    Abandon,
+    PlanPowerCut,
+    PlanFailedSync,
+    PowerCut,
+    Kill,
+    Reopen,
+}
+
+/// Each step with the weights it may have.
+const STEPS: [(Step, [u64; 4]); 15] = [
+    (Step::Commit, [20, 30, 40, 60]),
+    (Step::Seal, [0, 2, 4, 10]),
+    (Step::Apply, [0, 2, 6, 12]),
+    (Step::BeginCollection, [0, 2, 4, 8]),
+    (Step::Collect, [4, 8, 12, 20]),
+    (Step::PreparePack, [0, 1, 3, 8]),
+    (Step::Read, [1, 2, 4, 4]),
+    (Step::Scan, [0, 1, 1, 2]),
+    (Step::Upload, [0, 2, 6, 12]),
+    (Step::Abandon, [0, 0, 1, 4]),
+    (Step::PlanPowerCut, [0, 1, 3, 6]),
+    (Step::PlanFailedSync, [0, 0, 2, 5]),
+    (Step::PowerCut, [0, 1, 1, 2]),
+    (Step::Kill, [0, 0, 1, 3]),
+    (Step::Reopen, [0, 0, 1, 2]),
+];
+
+/// The kind of life.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) config: LocalConfig,
+    pub(super) steps: u64,
+    weights: Vec<(Step, u64)>,
+    total: u64,
+    /// How often a start is disturbed, and how often a dead process loses the power too.
+    pub(super) bad_recoveries_of_16: u64,
+    pub(super) power_cuts_of_16: u64,
+    /// Different keys in use; fewer mean more overwrites.
+    pub(super) keys: u64,
+    pub(super) buckets: u64,
+    /// Most transactions of a batch.
+    pub(super) batch_max: u64,
+    /// Of 16 puts, how many have a file.
+    pub(super) files_of_16: u64,
+    pub(super) inline_max: u64,
+}
+
+impl Plan {
+    pub(super) fn new(dice: &mut Random) -> Self {
+        let mut one_of = |choices: [u64; 4]| choices[dice.below(4) as usize];
+        let weights: Vec<_> = STEPS
+            .iter()
+            .map(|&(step, choices)| (step, one_of(choices)))
+            .collect();
+        let config = LocalConfig {
+            pack_bytes: one_of([32, 32, 48, 64]) << 10,
+            zero_ahead: one_of([0, 0, 0, 1]) == 1,
+            overlay_bytes_max: one_of([16 << 10, 64 << 10, 1 << 20, 1 << 20]) as usize,
+            apply_rows: one_of([8, 40, 200, 1000]) as usize,
+            index_cache_bytes: one_of([64 << 10, 256 << 10, 512 << 10, 1 << 20]) as usize,
+            ..LocalConfig::default()
+        };
+        Self {
+            config,
+            steps: one_of([20, 30, 40, 60]),
+            total: weights.iter().map(|(_, weight)| weight).sum(),
+            weights,
+            bad_recoveries_of_16: one_of([0, 2, 5, 8]),
+            power_cuts_of_16: one_of([16, 14, 12, 8]),
+            keys: one_of([3, 6, 10, 16]),
+            buckets: one_of([1, 2, 2, 3]),
+            batch_max: one_of([1, 2, 4, 8]),
+            files_of_16: one_of([0, 1, 3, 6]),
+            inline_max: one_of([100, 600, 1500, 2048]),
+        }
+    }
+
+    pub(super) fn pick(&self, dice: &mut Random) -> Step {
+        let mut at = dice.below(self.total);
+        for &(step, weight) in &self.weights {
+            if at < weight {
+                return step;
+            }
+            at -= weight;
+        }
+        Step::Commit
+    }
+}
