@@ -18,7 +18,7 @@ use jay_engine::{
 /// Seeds after which a planted bug counts as not found.
 const PLANTED_SEEDS_MAX: u64 = 20_000;
 /// Failures that are told in full.
-const TOLD_MAX: usize = 10;
+const TOLD_MAX: usize = 1000;
 
 const USAGE: &str = "usage: simulate [--seeds N] [--start S] [--threads T] [--planted all|NAME]
        simulate --seed X    replays one seed and prints its story";

@@ -31,7 +31,7 @@ impl Index {
         let database = Database::builder()
             .set_cache_size(cache_bytes)
             .create_with_backend(Backend { file })
-            .map_err(|e| failed("The index could not be opened.", e))?;
+            .map_err(broken)?;
         Ok(Self { database })
     }
 
@@ -133,6 +133,21 @@ fn checked<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8]> {
                 crc32c(value)
             ),
         )),
+    }
+}
+
+/// The failure of the disk behind an error of the index; `None` when it is what the index holds that is bad.
+pub fn disk_failure(error: &Error) -> Option<io::Error> {
+    match std::error::Error::source(error)?.downcast_ref::<redb::Error>()? {
+        redb::Error::Io(e) => {
+            let is_content = matches!(
+                e.kind(),
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+            );
+            (!is_content).then(|| io::Error::new(e.kind(), e.to_string()))
+        }
+        redb::Error::PreviousIo => Some(io::Error::other("the index failed before")),
+        _ => None,
     }
 }
 

@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, io, sync::Arc};
 
 use crate::{
-    OpenError,
+    Error, OpenError,
     disk::{Disk, DiskFile},
     env::Env,
     meta::{
@@ -18,7 +18,7 @@ use crate::{
             committer::Committer,
             effects::View,
             format,
-            index::Index,
+            index::{self, Index},
             log::{self, Batch, Hash, HeaderBlock, PAGE_BYTES, PackHeader, Position, Scanned},
             packs::{self, Packs},
         },
@@ -43,7 +43,7 @@ pub fn open(disk: Arc<dyn Disk>, config: LocalConfig, env: Env) -> Result<Opened
     let index = open_index(&*disk, &config)?;
     let checkpoint = index
         .checkpoint()
-        .map_err(|e| damaged(format!("The index cannot be read: {e}.")))?;
+        .map_err(|e| index_failed("The index cannot be read", &e))?;
     let log =
         Log::survey(&*disk, store_id).map_err(|e| OpenError::io("the log could not be read", e))?;
     let head = log.head(checkpoint.as_ref())?;
@@ -93,7 +93,7 @@ fn open_index(disk: &dyn Disk, config: &LocalConfig) -> Result<Index, OpenError>
     };
     let file = file.map_err(|e| OpenError::io("the index could not be opened", e))?;
     Index::open(file, config.index_cache_bytes)
-        .map_err(|e| damaged(format!("The index (index.redb) cannot be opened: {e}.")))
+        .map_err(|e| index_failed("The index (index.redb) cannot be opened", &e))
 }
 
 /// A stretch of one pack that belongs to the log.
@@ -340,7 +340,7 @@ fn replay_batch(
     if local.is_apply_due() {
         applier
             .step()
-            .map_err(|e| damaged(format!("The log could not be replayed: {e}.")))?;
+            .map_err(|e| index_failed("The log could not be replayed", &e))?;
     }
     Ok(())
 }
@@ -360,9 +360,9 @@ fn publish(
             }
         }
         view.publish(position);
-        Ok::<_, crate::Error>(())
+        Ok::<_, Error>(())
     })();
-    replayed.map_err(|e| damaged(format!("The log could not be replayed: {e}.")))
+    replayed.map_err(|e| index_failed("The log could not be replayed", &e))
 }
 
 /// Starts this epoch: a fresh pack that begins with the last batch anew, or with a seal.
@@ -402,6 +402,14 @@ fn bad_log(at: &Position, why: &str) -> OpenError {
         at.offset,
         packs::path(at.pack)
     ))
+}
+
+/// A failing disk is worth another try; only bad content is damage.
+fn index_failed(what: &str, error: &Error) -> OpenError {
+    match index::disk_failure(error) {
+        Some(source) => OpenError::io(what, source),
+        None => damaged(format!("{what}: {error}.")),
+    }
 }
 
 fn damaged(what: String) -> OpenError {
