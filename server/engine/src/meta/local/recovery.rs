@@ -40,6 +40,11 @@ pub struct Opened {
 /// Opens the store in `disk`, making it when there is none.
 pub fn open(disk: Arc<dyn Disk>, config: LocalConfig, env: Env) -> Result<Opened, OpenError> {
     let store_id = format::open_or_create(&disk, &env)?;
+    // A process that was killed may leave names that are there but not durable: FORMAT, a spare pack.
+    for directory in ["", packs::DIR] {
+        disk.sync_dir(directory)
+            .map_err(|e| OpenError::io("the directory of the store could not be synced", e))?;
+    }
     let index = open_index(&*disk, &config)?;
     let checkpoint = index
         .checkpoint()
