@@ -124,11 +124,15 @@ impl FoundPack {
     }
 }
 
-/// The end of the log: the point before its last batch and that batch, or (when the last batch has no
-/// records) the point behind everything.
+/// The end of the log. Its last batch may be in the page cache only, and so may the header of its pack when
+/// it is the first there: the log goes on from the point before it.
 struct Tail {
+    /// The point before the last batch, outside of a pack that has no other.
     before: Position,
+    /// The last batch, unless it has no records.
     last: Option<Box<Batch>>,
+    /// The point behind everything.
+    end: Position,
 }
 
 /// The files of the log as they were found.
@@ -211,8 +215,7 @@ impl Log {
         Ok(segments)
     }
 
-    /// Replays everything but the last batch into the overlay. Returns the point before the last batch
-    /// and the batch, if it has records; else the end.
+    /// Replays everything but the last batch into the overlay.
     fn replay(
         &self,
         local: &Arc<Local>,
@@ -256,16 +259,23 @@ impl Log {
                 return Err(bad_log(&at, "the log leaves this file at another point"));
             }
         }
-        match held {
-            Some((before, batch)) if !batch.records.is_empty() => Ok(Tail {
-                before,
-                last: Some(batch),
-            }),
-            _ => Ok(Tail {
+        let Some((mut before, batch)) = held else {
+            return Ok(Tail {
                 before: at,
                 last: None,
-            }),
+                end: at,
+            });
+        };
+        if let Some(segment) = segments.last()
+            && (before.pack, before.offset) == (segment.header.number, PAGE_BYTES)
+        {
+            before = segment.header.continues;
         }
+        Ok(Tail {
+            before,
+            last: Some(batch).filter(|batch| !batch.records.is_empty()),
+            end: at,
+        })
     }
 
     fn batch(
@@ -282,7 +292,7 @@ impl Log {
 
     /// Looks behind the end of the log for anything that says that more had been durable.
     fn refuse_if_more_was_durable(&self, head: Option<u32>, tail: &Tail) -> Result<(), OpenError> {
-        let end = tail.last.as_ref().map_or(tail.before, |batch| batch.next);
+        let end = tail.end;
         let mut durable = 0;
         for (&number, pack) in self.packs.iter().filter(|(n, _)| Some(**n) >= head) {
             let from = if Some(number) == head {
@@ -328,8 +338,11 @@ impl Log {
             done.map_err(|e| OpenError::io("the log could not be tidied", e))?;
         }
         for segment in segments {
-            let used = segment.end.map_or(tail.before.offset, |(offset, _)| offset);
-            local.packs.retire(segment.header.number, used);
+            let number = segment.header.number;
+            let here = (tail.before.pack == number).then_some(tail.before.offset);
+            if let Some(used) = segment.end.map(|(offset, _)| offset).or(here) {
+                local.packs.retire(number, used);
+            }
         }
         Ok(())
     }
@@ -375,7 +388,7 @@ fn publish(
 /// After a failed or missing sync the page cache may hold a batch that the disk does not; once it has been
 /// read here it may be served, so first it is made durable.
 fn begin_fresh_pack(local: &Arc<Local>, tail: Tail) -> Result<Committer, OpenError> {
-    let Tail { before, last } = tail;
+    let Tail { before, last, .. } = tail;
     let failed = |e: io::Error| OpenError::io("the log could not be continued", e);
     let last = match last {
         Some(batch) if planted::is(Bug::SkipRewrite) => {
