@@ -73,6 +73,9 @@ impl Collector {
 
     /// Does a bounded piece of the pass. False when the pass is over.
     pub fn step(&mut self, commit: CommitAll) -> Result<bool> {
+        if self.local.stopped().is_some() {
+            self.phase = Phase::Idle;
+        }
         self.phase = match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Idle => return Ok(false),
             Phase::Free => match self.free(commit)? {
@@ -146,6 +149,11 @@ impl Collector {
                 || self.local.get(&Key::Free(id))?.is_some()
             {
                 continue;
+            }
+            if self.local.stopped().is_some() {
+                // Asked after the flight, which such a body leaves later: the batch that names it may be on
+                // disk, and only the next start can tell.
+                break;
             }
             if id >= floor {
                 files.delete(id)?;
