@@ -141,6 +141,11 @@ impl Files {
             .try_for_each(|name| self.shared.disk.unlink(&format!("{dir}/{name}")))
     }
 
+    /// Makes everything that was removed from a shard stay removed.
+    pub fn sync_shard(&self, shard: u16) -> io::Result<()> {
+        self.shared.disk.sync_dir(&shard_dir(shard))
+    }
+
     /// Moves a file that nothing names out of the way without destroying it.
     pub fn quarantine(&self, id: BlobId) -> io::Result<()> {
         self.shared

@@ -141,7 +141,6 @@ impl Collector {
         let files = &self.local.files;
         files.remove_temporary(shard)?;
         let floor = files.lowest_uncommitted();
-        let mut never_committed = Vec::new();
         for id in files.list(shard)? {
             // In this order: a body leaves the flight only after its row is there.
             if files.is_in_flight(id)
@@ -157,13 +156,13 @@ impl Collector {
             }
             if id >= floor {
                 files.delete(id)?;
-                never_committed.push(id);
             } else {
                 tracing::warn!(blob = %id, "a file that nothing names was moved to quarantine");
                 files.quarantine(id)?;
             }
         }
-        Ok(files.sync_deletes(&never_committed)?)
+        // Files that their writers abandoned included: after the sweep none may come back.
+        Ok(files.sync_shard(shard)?)
     }
 
     /// The log files that the index needs no more for replay.
