@@ -183,7 +183,7 @@ impl Collector {
             _ => 0,
         };
         if live == 0 {
-            self.local.packs().remove(number)?;
+            // The row first: without its file nobody would look at it again.
             let changes = vec![Change::delete(Key::Pack(number))];
             for answer in commit(vec![Transaction {
                 changes,
@@ -191,6 +191,7 @@ impl Collector {
             }]) {
                 answer?;
             }
+            self.local.packs().remove(number)?;
             return Ok(Phase::Packs(packs));
         }
         let Some(file) = self.local.packs().file(number)? else {
