@@ -18,7 +18,7 @@ use jay_engine::{
 /// Seeds after which a planted bug counts as not found.
 const PLANTED_SEEDS_MAX: u64 = 20_000;
 /// Failures that are told in full.
-const TOLD_MAX: usize = 1000;
+const TOLD_MAX: usize = 10;
 
 const USAGE: &str = "usage: simulate [--seeds N] [--start S] [--threads T] [--planted all|NAME]
        simulate --seed X    replays one seed and prints its story";
@@ -118,7 +118,9 @@ fn many(arguments: &Arguments) -> bool {
 /// Runs seeds with each of the planted bugs until one fails.
 fn hunt(arguments: &Arguments, names: &str) -> bool {
     if !planted::choose(Some(Bug::SkipSync)) {
-        eprintln!("this build has no planted bugs: build with JAY_PLANTED=1 in the environment");
+        eprintln!(
+            "this build has no planted bugs: build it with JAY_PLANTED=1 cargo build --features planted"
+        );
         return false;
     }
     let bugs = bugs(names);

@@ -1,7 +1,7 @@
 //! Deliberate bugs that the crash simulator must find, so that we know it can.
 //!
-//! Compiled only under `--cfg planted` (set by `build.rs` when `JAY_PLANTED` is in the environment of the
-//! build) and chosen at run time; in every other build [`is`] is the constant `false`.
+//! Compiled only under `--cfg planted` (set by `build.rs` when the build has the feature `planted` and
+//! `JAY_PLANTED=1` in its environment) and chosen at run time; in every other build [`is`] is the constant `false`.
 
 /// One deliberate bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

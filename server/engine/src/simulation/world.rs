@@ -59,8 +59,9 @@ pub(super) struct World {
     pub(super) uploads: Vec<Upload>,
     pub(super) next_bucket: u64,
     pub(super) next_version: u128,
-    /// A failing sync is planned.
+    /// A failing sync is planned; one has failed in the life of this process.
     sync_armed: bool,
+    sync_failed: bool,
     /// The committer answered that it writes no more.
     stopped: bool,
     /// The index could not be written: until the restart it may answer errors.
@@ -88,6 +89,7 @@ impl World {
             next_bucket: 1,
             next_version: 1,
             sync_armed: false,
+            sync_failed: false,
             stopped: false,
             index_failed: false,
             restarts: 0,
@@ -225,12 +227,12 @@ impl World {
 
     fn apply(&mut self) -> Outcome {
         let done = self.store().applier.step();
-        let fired = self.note_failed_sync();
+        self.note_failed_sync();
         self.story.tell(&[6, matches!(done, Ok(true)).into()], || {
             format!("apply: {done:?}")
         });
         let Err(error) = done else { return Ok(()) };
-        if !(fired || self.index_failed || !self.disk.is_powered()) {
+        if self.disk.is_powered() && !self.sync_failed {
             return Err(format!("the index could not be written: {error}"));
         }
         // As the runtime does.
@@ -363,7 +365,7 @@ impl World {
     fn drop_store(&mut self) {
         self.uploads.clear();
         self.store = None;
-        (self.stopped, self.index_failed) = (false, false);
+        (self.stopped, self.index_failed, self.sync_failed) = (false, false, false);
     }
 
     /// An orderly end of the process and a new start.
@@ -515,6 +517,7 @@ impl World {
     fn note_failed_sync(&mut self) -> bool {
         let fired = self.sync_armed && !self.disk.is_failed_sync_ahead();
         self.sync_armed &= !fired;
+        self.sync_failed |= fired;
         fired
     }
 

@@ -337,9 +337,14 @@ impl Log {
             };
             done.map_err(|e| OpenError::io("the log could not be tidied", e))?;
         }
+        // The log leaves its last pack where the fresh one continues it.
+        let left = match planted::is(Bug::SkipRewrite) {
+            true => tail.end,
+            false => tail.before,
+        };
         for segment in segments {
             let number = segment.header.number;
-            let here = (tail.before.pack == number).then_some(tail.before.offset);
+            let here = (left.pack == number).then_some(left.offset);
             if let Some(used) = segment.end.map(|(offset, _)| offset).or(here) {
                 local.packs.retire(number, used);
             }
