@@ -1,4 +1,4 @@
-//! Runs the crash simulator: `simulate [--seeds N] [--start S] [--seed X] [--threads T] [--planted all|NAME]`.
+//! Runs the crash simulator: `simulate [--seeds N] [--start S] [--seed X] [--threads T] [--planted all|NAME] [--damage]`.
 
 use std::{
     io::{IsTerminal, Write},
@@ -12,7 +12,7 @@ use std::{
 
 use jay_engine::{
     planted::{self, Bug},
-    simulation::{self, Failure},
+    simulation::{self, Failure, Mode},
 };
 
 /// Seeds after which a planted bug counts as not found.
@@ -20,8 +20,9 @@ const PLANTED_SEEDS_MAX: u64 = 20_000;
 /// Failures that are told in full.
 const TOLD_MAX: usize = 10;
 
-const USAGE: &str = "usage: simulate [--seeds N] [--start S] [--threads T] [--planted all|NAME]
-       simulate --seed X    replays one seed and prints its story";
+const USAGE: &str =
+    "usage: simulate [--seeds N] [--start S] [--threads T] [--damage] [--planted all|NAME]
+       simulate --seed X [--damage]    replays one seed and prints its story";
 
 struct Arguments {
     seeds: u64,
@@ -29,6 +30,7 @@ struct Arguments {
     seed: Option<u64>,
     threads: usize,
     planted: Option<String>,
+    mode: Mode,
 }
 
 fn main() -> ExitCode {
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
     };
     let passed = match (&arguments.planted, arguments.seed) {
         (Some(names), None) => hunt(&arguments, names),
-        (names, Some(seed)) => replay(seed, names.as_deref()),
+        (names, Some(seed)) => replay(seed, arguments.mode, names.as_deref()),
         (None, None) => many(&arguments),
     };
     if passed {
@@ -59,9 +61,14 @@ fn parse() -> Result<Arguments, String> {
         seed: None,
         threads,
         planted: None,
+        mode: Mode::Crashes,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
+        if name == "--damage" {
+            parsed.mode = Mode::Damage;
+            continue;
+        }
         let value = arguments
             .next()
             .ok_or_else(|| format!("{name} wants a value"))?;
@@ -82,11 +89,11 @@ fn parse() -> Result<Arguments, String> {
     Ok(parsed)
 }
 
-fn replay(seed: u64, planted: Option<&str>) -> bool {
+fn replay(seed: u64, mode: Mode, planted: Option<&str>) -> bool {
     for bug in planted.map(bugs).into_iter().flatten() {
         planted::choose(Some(bug));
     }
-    match simulation::run(seed, true) {
+    match simulation::run(seed, mode, true) {
         Ok(report) => {
             println!("{report:?}\n1 passed, 0 failed");
             true
@@ -100,10 +107,18 @@ fn replay(seed: u64, planted: Option<&str>) -> bool {
 
 fn many(arguments: &Arguments) -> bool {
     let seeds = arguments.start..arguments.start + arguments.seeds;
-    let tally = run_all(seeds, arguments.threads, false);
+    let tally = run_all(seeds, arguments, false);
     for failure in tally.failures.iter().take(TOLD_MAX) {
         println!("seed {}: {}", failure.seed, failure.what);
-        println!("    replay: {} --seed {}", command(), failure.seed);
+        println!(
+            "    replay: {} --seed {}{}",
+            command(),
+            failure.seed,
+            match arguments.mode {
+                Mode::Crashes => "",
+                Mode::Damage => " --damage",
+            }
+        );
     }
     println!(
         "{} passed, {} failed ({} starts, {:.1} s)",
@@ -132,7 +147,7 @@ fn hunt(arguments: &Arguments, names: &str) -> bool {
     for bug in bugs {
         planted::choose(Some(bug));
         let seeds = arguments.start..arguments.start + PLANTED_SEEDS_MAX;
-        let tally = run_all(seeds, arguments.threads, true);
+        let tally = run_all(seeds, arguments, true);
         match tally.failures.iter().min_by_key(|failure| failure.seed) {
             Some(failure) => {
                 found += 1;
@@ -165,7 +180,7 @@ struct Tally {
     took: Duration,
 }
 
-fn run_all(seeds: std::ops::Range<u64>, threads: usize, until_failure: bool) -> Tally {
+fn run_all(seeds: std::ops::Range<u64>, arguments: &Arguments, until_failure: bool) -> Tally {
     let (next, passed, restarts) = (
         AtomicU64::new(seeds.start),
         AtomicU64::new(0),
@@ -174,7 +189,7 @@ fn run_all(seeds: std::ops::Range<u64>, threads: usize, until_failure: bool) -> 
     let (failures, ended) = (Mutex::new(Vec::new()), AtomicBool::new(false));
     let began = Instant::now();
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
+        let workers: Vec<_> = (0..arguments.threads)
             .map(|_| {
                 scope.spawn(|| {
                     while !(until_failure && ended.load(Ordering::Relaxed)) {
@@ -182,7 +197,7 @@ fn run_all(seeds: std::ops::Range<u64>, threads: usize, until_failure: bool) -> 
                         if seed >= seeds.end {
                             break;
                         }
-                        match simulation::run(seed, false) {
+                        match simulation::run(seed, arguments.mode, false) {
                             Ok(report) => {
                                 passed.fetch_add(1, Ordering::Relaxed);
                                 restarts.fetch_add(report.restarts, Ordering::Relaxed);

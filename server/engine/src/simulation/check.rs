@@ -198,7 +198,7 @@ pub(super) fn check_body(
     Ok(())
 }
 
-fn read_body(local: &Local, found: &ObjectRecord, range: Range<u64>) -> Result<Bytes> {
+pub(super) fn read_body(local: &Local, found: &ObjectRecord, range: Range<u64>) -> Result<Bytes> {
     let told = |e: std::io::Error| format!("the body at {:?} cannot be read: {e}", found.location);
     match &found.location {
         Location::Empty => Ok(Bytes::new()),

@@ -8,6 +8,7 @@
 //! Absent: threads. The engine's steps run by hand, so a failing seed replays.
 
 mod check;
+mod damage;
 mod model;
 mod plan;
 mod story;
@@ -40,8 +41,17 @@ pub struct Failure {
     pub what: String,
 }
 
+/// What may happen in a life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Power cuts, kills, failing syncs and full disks.
+    Crashes,
+    /// In the end, bits at rest flip too.
+    Damage,
+}
+
 /// Lives the life of `seed`, printing its story on demand.
-pub fn run(seed: u64, print: bool) -> Result<Report, Failure> {
+pub fn run(seed: u64, mode: Mode, print: bool) -> Result<Report, Failure> {
     let disk = match seed % 16 {
         0 => SimulatedDisk::new(seed),
         _ => PREPARED.with(|disk| disk.get_or_init(prepared).fork(seed)),
@@ -49,7 +59,10 @@ pub fn run(seed: u64, print: bool) -> Result<Report, Failure> {
     // A life that ended in a panic may hold poisoned locks: it is left where it lies.
     let mut world = ManuallyDrop::new(World::new(seed, disk, print));
     let report = story::catch(|| {
-        world.live()?;
+        match mode {
+            Mode::Crashes => world.live()?,
+            Mode::Damage => damage::live(&mut world)?,
+        }
         Ok(Report {
             story_hash: world.story.hash(),
             restarts: world.restarts,
@@ -84,7 +97,16 @@ mod tests {
     #[test]
     fn a_few_hundred_lives_go_well() {
         for seed in 0..400 {
-            if let Err(failure) = run(seed, false) {
+            if let Err(failure) = run(seed, Mode::Crashes, false) {
+                panic!("seed {seed}: {}", failure.what);
+            }
+        }
+    }
+
+    #[test]
+    fn rot_is_never_served() {
+        for seed in 0..200 {
+            if let Err(failure) = run(seed, Mode::Damage, false) {
                 panic!("seed {seed}: {}", failure.what);
             }
         }
@@ -93,9 +115,15 @@ mod tests {
     #[test]
     fn a_seed_replays() {
         for seed in [0, 7, 16, 58] {
-            let lives = [run(seed, false).unwrap(), run(seed, false).unwrap()];
+            let lives = [
+                run(seed, Mode::Crashes, false).unwrap(),
+                run(seed, Mode::Crashes, false).unwrap(),
+            ];
             assert_eq!(lives[0], lives[1], "seed {seed}");
         }
-        assert_ne!(run(1, false).unwrap(), run(2, false).unwrap());
+        assert_ne!(
+            run(1, Mode::Crashes, false).unwrap(),
+            run(2, Mode::Crashes, false).unwrap()
+        );
     }
 }

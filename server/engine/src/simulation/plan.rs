@@ -18,13 +18,14 @@ pub(super) enum Step {
     Abandon,
     PlanPowerCut,
     PlanFailedSync,
+    Trouble,
     PowerCut,
     Kill,
     Reopen,
 }
 
 /// Each step with the weights it may have.
-const STEPS: [(Step, [u64; 4]); 15] = [
+const STEPS: [(Step, [u64; 4]); 16] = [
     (Step::Commit, [20, 30, 40, 60]),
     (Step::Seal, [0, 2, 4, 10]),
     (Step::Apply, [0, 2, 6, 12]),
@@ -37,6 +38,7 @@ const STEPS: [(Step, [u64; 4]); 15] = [
     (Step::Abandon, [0, 0, 1, 4]),
     (Step::PlanPowerCut, [0, 1, 3, 6]),
     (Step::PlanFailedSync, [0, 0, 2, 5]),
+    (Step::Trouble, [0, 0, 0, 3]),
     (Step::PowerCut, [0, 1, 1, 2]),
     (Step::Kill, [0, 0, 1, 3]),
     (Step::Reopen, [0, 0, 1, 2]),

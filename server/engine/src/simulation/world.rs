@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     OpenError,
-    disk::simulated::{SimulatedDisk, random::Random},
+    disk::simulated::{Faults, SimulatedDisk, random::Random},
     env::{self, Clock, Env},
     maintenance::gc::Collector,
     meta::{
@@ -66,6 +66,8 @@ pub(super) struct World {
     stopped: bool,
     /// The index could not be written: until the restart it may answer errors.
     index_failed: bool,
+    /// Verbs of the disk fail at random.
+    trouble: bool,
     pub(super) restarts: u64,
 }
 
@@ -92,17 +94,21 @@ impl World {
             sync_failed: false,
             stopped: false,
             index_failed: false,
+            trouble: false,
             restarts: 0,
         }
     }
 
     /// The whole story.
     pub(super) fn live(&mut self) -> Outcome {
-        self.recover()?;
-        for _ in 0..self.plan.steps {
-            self.step()?;
-        }
+        self.live_on()?;
         self.end()
+    }
+
+    /// The story but for its end.
+    pub(super) fn live_on(&mut self) -> Outcome {
+        self.recover()?;
+        (0..self.plan.steps).try_for_each(|_| self.step())
     }
 
     fn step(&mut self) -> Outcome {
@@ -143,6 +149,7 @@ impl World {
                 self.disk.fail_sync_after(n);
                 self.sync_armed = true;
             }
+            Step::Trouble => self.trouble(),
             Step::PowerCut => self.halt("the power goes"),
             Step::Kill => {
                 self.halt("the process is killed");
@@ -175,7 +182,7 @@ impl World {
             .tell(&[4, intents.len() as u64, digest(&answers)], || {
                 format!("commit {}: {answers:?}", traffic::describe(&intents))
             });
-        let excused = fired || !self.disk.is_powered();
+        let excused = fired || self.is_failing();
         let all = |is: fn(&CommitError) -> bool| {
             answers.iter().all(|answer| answer.as_ref().is_err_and(is))
         };
@@ -232,7 +239,7 @@ impl World {
             format!("apply: {done:?}")
         });
         let Err(error) = done else { return Ok(()) };
-        if self.disk.is_powered() && !self.sync_failed {
+        if !self.is_failing() && !self.sync_failed {
             return Err(format!("the index could not be written: {error}"));
         }
         // As the runtime does.
@@ -248,17 +255,21 @@ impl World {
                 collector,
                 ..
             } = self.store.as_mut().expect("open between steps");
-            let done = collector
-                .step(&mut |transactions: Vec<Transaction>| committer.commit(transactions));
+            let mut count = 0;
+            let done = collector.step(&mut |transactions: Vec<Transaction>| {
+                count += transactions.len() as u64;
+                committer.commit(transactions)
+            });
             let fired = self.note_failed_sync();
             self.stopped |= self.store().local.stopped().is_some();
-            self.story.tell(&[7, matches!(done, Ok(true)).into()], || {
-                format!("collect: {done:?}")
-            });
+            self.story
+                .tell(&[7, matches!(done, Ok(true)).into(), count], || {
+                    format!("collect, with {count} transactions: {done:?}")
+                });
             match done {
                 Ok(true) => {}
                 Ok(false) => break,
-                Err(_) if fired || self.stopped || !self.disk.is_powered() => break,
+                Err(_) if fired || self.stopped || self.is_failing() => break,
                 Err(error) => return Err(format!("the collector failed: {error}")),
             }
         }
@@ -272,7 +283,7 @@ impl World {
             format!("prepare a pack: {done:?}")
         });
         match done {
-            Err(error) if !fired && self.disk.is_powered() => {
+            Err(error) if !fired && !self.is_failing() => {
                 Err(format!("a pack could not be made: {error}"))
             }
             _ => Ok(()),
@@ -323,7 +334,7 @@ impl World {
         let told = traffic::advance_upload(self);
         let fired = self.note_failed_sync();
         match told {
-            Err(error) if !fired && self.disk.is_powered() => {
+            Err(error) if !fired && !self.is_failing() => {
                 Err(format!("a body could not be written: {error}"))
             }
             _ => Ok(()),
@@ -337,6 +348,32 @@ impl World {
             self.story
                 .tell(&[11, i as u64], || format!("abandon upload {i}"));
         }
+    }
+
+    /// The disk begins to fail now and then, or ceases to.
+    fn trouble(&mut self) {
+        self.trouble = !self.trouble;
+        let mut rate = || match self.dice.below(3) {
+            0 => [5_000, 50_000, 300_000][self.dice.below(3) as usize],
+            _ => 0,
+        };
+        let faults = Faults {
+            read_errors: 0,
+            write_errors: rate() / 10,
+            sync_errors: rate() / 4,
+            full_on_write: rate(),
+            full_on_allocate: rate(),
+            full_on_create: rate(),
+        };
+        let faults = if self.trouble {
+            faults
+        } else {
+            Faults::default()
+        };
+        self.sync_failed |= self.trouble;
+        self.story
+            .tell(&[19, self.trouble.into()], || format!("{faults:?}"));
+        self.disk.set_faults(faults);
     }
 
     // Restarts.
@@ -365,7 +402,7 @@ impl World {
     fn drop_store(&mut self) {
         self.uploads.clear();
         self.store = None;
-        (self.stopped, self.index_failed, self.sync_failed) = (false, false, false);
+        (self.stopped, self.index_failed, self.sync_failed) = (false, false, self.trouble);
     }
 
     /// An orderly end of the process and a new start.
@@ -384,6 +421,9 @@ impl World {
     /// Opens the store, however often it takes, and holds everything against the model.
     pub(super) fn recover(&mut self) -> Outcome {
         for attempt in 0.. {
+            if attempt == 3 && self.trouble {
+                self.trouble();
+            }
             if attempt < 6 && self.dice.of_16(self.plan.bad_recoveries_of_16) {
                 self.disturb_recovery();
             }
@@ -409,7 +449,7 @@ impl World {
                     let cut = self.dice.of_16(self.plan.power_cuts_of_16);
                     self.close_dead(cut);
                 }
-                Err(OpenError::Io { .. }) if fired => {
+                Err(OpenError::Io { .. }) if fired || self.trouble => {
                     if self.dice.of_16(4) {
                         self.halt("the power goes after a failed start");
                         self.close_dead(true);
@@ -476,15 +516,7 @@ impl World {
 
     /// The end of the story: what is left is right, tidy, and the same after another start.
     fn end(&mut self) -> Outcome {
-        (self.plan.bad_recoveries_of_16, self.sync_armed) = (0, false);
-        self.disk.crash_at(0);
-        self.disk.fail_sync_after(0);
-        if self.stopped || self.dice.of_16(8) {
-            let cut = self.dice.of_16(8);
-            self.halt("the end comes near");
-            self.close_dead(cut);
-            self.recover()?;
-        }
+        self.calm()?;
         self.uploads.clear();
         self.apply()?;
         self.store().collector.begin(true);
@@ -502,6 +534,72 @@ impl World {
         again.check_files(&self.disk)
     }
 
+    /// Ends all accidents; the store writes again if it had stopped.
+    fn calm(&mut self) -> Outcome {
+        (self.plan.bad_recoveries_of_16, self.sync_armed) = (0, false);
+        self.disk.crash_at(0);
+        self.disk.fail_sync_after(0);
+        if self.trouble {
+            self.trouble();
+        }
+        if self.stopped || self.dice.of_16(8) {
+            let cut = self.dice.of_16(8);
+            self.halt("the end comes near");
+            self.close_dead(cut);
+            self.recover()?;
+        }
+        Ok(())
+    }
+
+    /// Brings everything to rest: durable, sealed, the process gone, the power off and on.
+    pub(super) fn rest(&mut self) -> Outcome {
+        self.calm()?;
+        if self.dice.of_16(8) {
+            self.apply()?;
+        }
+        self.seal();
+        self.halt("all is at rest");
+        self.close_dead(true);
+        Ok(())
+    }
+
+    /// Opens the store after damage; `None` when it refuses.
+    pub(super) fn open_damaged(&mut self) -> Option<Arc<Local>> {
+        let config = self.plan.config.clone();
+        let opened = recovery::open(self.disk.clone(), config, self.env.clone());
+        self.story.tell(&[23, opened.is_ok().into()], || {
+            let refused = opened.as_ref().err().map(|e| e.to_string());
+            format!("open: {}", refused.unwrap_or_else(|| "done".into()))
+        });
+        let store = Store::new(opened.ok()?);
+        let local = store.local.clone();
+        self.store = Some(store);
+        Some(local)
+    }
+
+    /// A whole pass of applier and collector over a damaged store, as far as it goes.
+    pub(super) fn upkeep_damaged(&mut self) {
+        let store = self.store();
+        let applied = store.applier.step();
+        store.collector.begin(true);
+        let Store {
+            committer,
+            collector,
+            ..
+        } = store;
+        let collected = loop {
+            match collector.step(&mut |transactions| committer.commit(transactions)) {
+                Ok(true) => {}
+                over => break over,
+            }
+        };
+        self.story.tell(
+            &[24, applied.is_ok().into(), collected.is_ok().into()],
+            || format!("apply: {applied:?}, collect: {collected:?}"),
+        );
+        self.drop_store();
+    }
+
     // Helpers.
 
     pub(super) fn store(&mut self) -> &mut Store {
@@ -510,7 +608,11 @@ impl World {
 
     /// True when a body may fail to be written: a sync has failed, or the power is gone.
     pub(super) fn is_excused(&mut self) -> bool {
-        self.note_failed_sync() || !self.disk.is_powered()
+        self.note_failed_sync() || self.is_failing()
+    }
+
+    fn is_failing(&self) -> bool {
+        self.trouble || !self.disk.is_powered()
     }
 
     /// True when the planned sync has failed since the last question.

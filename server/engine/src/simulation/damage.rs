@@ -1,0 +1,118 @@
+//! Bit rot at rest: after it, a store refuses to open or answers errors; it never serves a wrong byte and
+//! never hides an object.
+//!
+//! Rot in the keys and branches of the index is left out: redb checks no sums when it reads, and what we put
+//! into its values does not cover where it looks for them.
+
+use super::{
+    check::{self, Found},
+    model::Row,
+    world::{Outcome, World},
+};
+use crate::meta::{local::Local, record::Record};
+
+/// What surrounds the CRC64 in an encoded object record, in bytes: version to SHA-256, and the entity tag.
+const BEFORE: u64 = 65;
+const BEHIND: u64 = 24;
+
+/// Lives on a damaged store.
+pub(super) fn live(world: &mut World) -> Outcome {
+    world.live_on()?;
+    world.rest()?;
+    if !flip(world) {
+        return Ok(());
+    }
+    // Once as it is, once more after upkeep had its chance to make it worse.
+    for _ in 0..2 {
+        let Some(local) = world.open_damaged() else {
+            return Ok(());
+        };
+        check(world, &local)?;
+        drop(local);
+        world.upkeep_damaged();
+        check::check_quarantine(&world.disk)?;
+    }
+    Ok(())
+}
+
+/// Flips bits of one byte; false when there is nothing to flip.
+fn flip(world: &mut World) -> bool {
+    let (prefix, in_index) = match world.dice.below(4) {
+        0 => ("objects/", false),
+        1 => ("index.redb", true),
+        _ => ("log/", false),
+    };
+    let files: Vec<(String, Vec<u8>)> = world
+        .disk
+        .durable_snapshot()
+        .into_iter()
+        .filter(|(path, bytes)| path.starts_with(prefix) && bytes.iter().any(|&b| b != 0))
+        .collect();
+    if files.is_empty() {
+        return false;
+    }
+    let (path, bytes) = &files[world.dice.below(files.len() as u64) as usize];
+    let at = if in_index {
+        match row_byte(world, bytes) {
+            Some(at) => at,
+            None => return false,
+        }
+    } else {
+        // Up to the last byte in use.
+        let used = bytes.iter().rposition(|&b| b != 0).unwrap_or(0) as u64 + 1;
+        world.dice.below(used)
+    };
+    let mask = 1 << world.dice.below(8) | 1 << world.dice.below(8);
+    world.story.tell(&[22, at, mask], || {
+        format!("flip {mask:#04x} of byte {at} of {path}")
+    });
+    world.disk.corrupt(path, at, mask as u8).is_ok()
+}
+
+/// A byte of the row of some object.
+fn row_byte(world: &mut World, index: &[u8]) -> Option<u64> {
+    let objects: Vec<u64> = world
+        .acknowledged
+        .values()
+        .filter_map(|row| Some(row.object()?.record.crc64))
+        .collect();
+    if objects.is_empty() {
+        return None;
+    }
+    let wanted = objects[world.dice.below(objects.len() as u64) as usize].to_le_bytes();
+    let places: Vec<usize> = (0..index.len() - 8)
+        .filter(|&at| index[at..at + 8] == wanted)
+        .collect();
+    let place = match places.len() as u64 {
+        0 => return None,
+        n => places[world.dice.below(n) as usize] as u64,
+    };
+    Some(place - BEFORE + world.dice.below(BEFORE + BEHIND))
+}
+
+/// Everything acknowledged is there or an error says why not.
+fn check(world: &World, local: &Local) -> Outcome {
+    for (key, row) in &world.acknowledged {
+        let record = match local.get(key) {
+            Err(_) => continue,
+            Ok(None) => return Err(format!("{key:?} is silently missing")),
+            Ok(Some(record)) => record,
+        };
+        if !check::same(&record, row) {
+            return Err(format!("{key:?} is {record:?} instead of {row:?}"));
+        }
+        if let (Record::Object(found), Row::Object(object)) = (&record, row)
+            && let Ok(bytes) = check::read_body(local, found, 0..found.size)
+            && bytes != object.body
+        {
+            return Err(format!("{key:?}: wrong bytes from {:?}", found.location));
+        }
+    }
+    match Found::scan(local, 1000) {
+        Ok(found) => match found.differs_from(&world.acknowledged) {
+            Some(how) => Err(format!("a scan: {how}")),
+            None => Ok(()),
+        },
+        Err(_) => Ok(()),
+    }
+}
