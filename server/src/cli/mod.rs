@@ -31,7 +31,7 @@ enum Command {
     /// Asks the admin port whether the server is ready; exits with 0 if so
     Health,
     /// Puts load on a server and measures it
-    Bench(bench::BenchArgs),
+    Bench(Box<bench::BenchArgs>),
 }
 
 impl Cli {
@@ -44,7 +44,7 @@ impl Cli {
             Command::Bench(args) => tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?
-                .block_on(bench::run(args)),
+                .block_on(bench::run(*args)),
         }
     }
 }

@@ -15,7 +15,7 @@ pub struct Body(Kind);
 
 enum Kind {
     Full(Bytes),
-    Object(Stream<ObjectReader>),
+    Object(Box<Stream<ObjectReader>>),
 }
 
 impl Body {
@@ -32,7 +32,8 @@ impl Body {
     /// What is left in the reader of an object.
     pub(crate) fn object(reader: ObjectReader) -> Self {
         let range = reader.range();
-        Self(Kind::Object(Stream::new(reader, range.end - range.start)))
+        let stream = Stream::new(reader, range.end - range.start);
+        Self(Kind::Object(Box::new(stream)))
     }
 }
 

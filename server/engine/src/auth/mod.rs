@@ -175,10 +175,13 @@ fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
+/// Signing keys by token id, date and region, each with the sealed secret that it was derived from.
+type SigningKeys = HashMap<(String, String, String), (Vec<u8>, SigningKey)>;
+
 /// Seals and opens token secrets, and remembers signing keys.
 pub(crate) struct Secrets {
     cipher: Aes256Gcm,
-    signing_keys: Mutex<HashMap<(String, String, String), (Vec<u8>, SigningKey)>>,
+    signing_keys: Mutex<SigningKeys>,
 }
 
 impl Secrets {
@@ -257,9 +260,7 @@ impl Secrets {
         Ok(key)
     }
 
-    fn lock(
-        &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<(String, String, String), (Vec<u8>, SigningKey)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, SigningKeys> {
         self.signing_keys.lock().expect("no holder panics")
     }
 }

@@ -64,7 +64,7 @@ impl Service {
             options,
         };
         if size > self.inline_max as u64 {
-            writer.state = State::Large(writer.start_large().await?);
+            writer.state = State::Large(Box::new(writer.start_large().await?));
         }
         Ok(writer)
     }
@@ -302,7 +302,7 @@ enum State {
     /// Gathered here, to ride in the log.
     Small(BytesMut),
     /// On its way into a file.
-    Large(Large),
+    Large(Box<Large>),
 }
 
 struct Large {
@@ -338,7 +338,7 @@ impl ObjectWriter {
             let gathered = std::mem::take(gathered).freeze();
             let mut large = self.start_large().await?;
             large.write(gathered).await?;
-            self.state = State::Large(large);
+            self.state = State::Large(Box::new(large));
         }
         match &mut self.state {
             State::Large(large) => large.write(bytes).await,

@@ -194,20 +194,24 @@ fn bad_framing_is_refused() {
         ("4\r\nhell\r\n0\r\n\r\n", 5, IncompleteBody),
         (&long, 5, InvalidRequest),
         (&trailers, 0, InvalidRequest),
-        ("0\r\n\r\n", 0, InvalidRequest),
+        ("0\r\n\r\n", 0, MalformedTrailerError),
         (
             "0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n",
             0,
-            InvalidRequest,
+            MalformedTrailerError,
         ),
-        ("0\r\nno colon\r\n\r\n", 0, InvalidRequest),
+        ("0\r\nno colon\r\n\r\n", 0, MalformedTrailerError),
         ("0\r\nx-amz-checksum-crc32c:AAAA\r\n\r\n", 0, InvalidRequest),
         (
             "0\r\nx-amz-checksum-crc32c:AAAAAA==\r\nx-amz-checksum-crc32c:AAAAAA==\r\n\r\n",
             0,
-            InvalidRequest,
+            MalformedTrailerError,
         ),
-        ("0\r\nx-amz-trailer-signature:00\r\n\r\n", 0, InvalidRequest),
+        (
+            "0\r\nx-amz-trailer-signature:00\r\n\r\n",
+            0,
+            MalformedTrailerError,
+        ),
         (
             "0\r\nx-amz-checksum-crc32c:AAAAAA==\r\n\r\nx",
             0,
@@ -250,7 +254,7 @@ fn signed_chunks_need_their_signatures() {
         .unwrap();
     let decoder = Decoder::new(66560, Some(published_trailer_chain()), crc32c_trailer());
     let error = decode(decoder, [&body[..end], b"\r\n"]).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+    assert_eq!(error.kind(), ErrorKind::MalformedTrailerError);
 }
 
 proptest! {

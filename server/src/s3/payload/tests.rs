@@ -122,7 +122,7 @@ async fn chunked_bodies_need_their_decoded_length() {
             vec![TRAILER, trailer, length("5368709121")],
             ErrorKind::EntityTooLarge,
         ),
-        (vec![TRAILER, length("5")], ErrorKind::InvalidRequest),
+        (vec![TRAILER, length("5")], ErrorKind::MalformedTrailerError),
         (
             vec![UNSIGNED, trailer, length("5")],
             ErrorKind::InvalidRequest,

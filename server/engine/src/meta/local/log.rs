@@ -580,5 +580,4 @@ pub fn durable_lsn_beyond(
 }
 
 #[cfg(test)]
-#[cfg(test)]
 mod tests;
