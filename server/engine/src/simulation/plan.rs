@@ -8,6 +8,7 @@ use crate::{disk::simulated::random::Random, meta::local::LocalConfig};
 pub(super) enum Step {
     Commit,
     Seal,
+    Freeze,
     Apply,
     BeginCollection,
     Collect,
@@ -25,9 +26,10 @@ pub(super) enum Step {
 }
 
 /// Each step with the weights it may have.
-const STEPS: [(Step, [u64; 4]); 16] = [
+const STEPS: [(Step, [u64; 4]); 17] = [
     (Step::Commit, [20, 30, 40, 60]),
     (Step::Seal, [0, 2, 4, 10]),
+    (Step::Freeze, [0, 0, 2, 4]),
     (Step::Apply, [0, 2, 6, 12]),
     (Step::BeginCollection, [0, 2, 4, 8]),
     (Step::Collect, [4, 8, 12, 20]),
@@ -54,6 +56,8 @@ pub(super) struct Plan {
     /// How often a start is disturbed, and how often a dead process loses the power too.
     pub(super) bad_recoveries_of_16: u64,
     pub(super) power_cuts_of_16: u64,
+    /// How often a batch comes between the collector's look and its commit.
+    pub(super) races_of_16: u64,
     /// Different keys in use; fewer mean more overwrites.
     pub(super) keys: u64,
     pub(super) buckets: u64,
@@ -86,6 +90,7 @@ impl Plan {
             weights,
             bad_recoveries_of_16: one_of([0, 2, 5, 8]),
             power_cuts_of_16: one_of([16, 14, 12, 8]),
+            races_of_16: one_of([0, 0, 2, 6]),
             keys: one_of([3, 6, 10, 16]),
             buckets: one_of([1, 2, 2, 3]),
             batch_max: one_of([1, 2, 4, 8]),

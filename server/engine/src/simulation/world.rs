@@ -116,6 +116,11 @@ impl World {
         match step {
             Step::Commit => self.commit()?,
             Step::Seal => self.seal(),
+            Step::Freeze => {
+                let done = self.store().applier.freeze();
+                self.story
+                    .tell(&[25, done.into()], || format!("freeze: {done}"));
+            }
             Step::Apply => self.apply()?,
             Step::BeginCollection => {
                 let sweep = self.dice.of_16(10);
@@ -174,33 +179,41 @@ impl World {
         if transactions.is_empty() {
             return Ok(());
         }
-        let mut after = self.acknowledged.clone();
-        let expected = model::commit(&mut after, &intents);
         let answers = self.store().committer.commit(transactions);
         let fired = self.note_failed_sync();
-        self.story
-            .tell(&[4, intents.len() as u64, digest(&answers)], || {
-                format!("commit {}: {answers:?}", traffic::describe(&intents))
-            });
-        let excused = fired || self.is_failing();
+        self.judge(intents, answers, fired)
+    }
+
+    /// Holds the answers to a batch against the model, which takes over what was acknowledged.
+    fn judge(
+        &mut self,
+        intents: Vec<Intent>,
+        answers: Vec<Result<(), CommitError>>,
+        fired: bool,
+    ) -> Outcome {
+        let numbers = [4, intents.len() as u64, digest(&answers)];
+        self.story.tell(&numbers, || {
+            format!("commit {}: {answers:?}", traffic::describe(&intents))
+        });
+        let excused = fired || self.stopped || self.is_failing();
         let all = |is: fn(&CommitError) -> bool| {
             answers.iter().all(|answer| answer.as_ref().is_err_and(is))
         };
         if all(|e| matches!(e, CommitError::Stopped(_))) {
-            if self.stopped || self.index_failed {
-                return Ok(());
+            if !self.stopped {
+                self.stopped = true;
+                self.in_doubt = Some(intents);
             }
-            self.stopped = true;
-            self.in_doubt = Some(intents);
-            return excused
-                .then_some(())
-                .ok_or("the store stopped without a cause".into());
+            return match excused {
+                true => Ok(()),
+                false => Err("the store stopped without a cause".into()),
+            };
         }
         if self.stopped {
             return Err(format!("a stopped store answered {answers:?}"));
         }
         if all(|e| matches!(e, CommitError::Failed(_) | CommitError::Full(_))) {
-            return match excused || self.index_failed {
+            return match excused {
                 true => Ok(()),
                 false => Err(format!(
                     "nothing was wrong, but a commit answered {answers:?}"
@@ -215,6 +228,8 @@ impl World {
                 Err(error) => Err(format!("a commit answered {error} among other answers")),
             })
             .collect::<Outcome<_>>()?;
+        let mut after = self.acknowledged.clone();
+        let expected = model::commit(&mut after, &intents);
         if answers != expected {
             return Err(format!(
                 "a commit answered {answers:?} instead of {expected:?}"
@@ -248,28 +263,40 @@ impl World {
         Ok(())
     }
 
+    /// Steps of the collector. Between its look and its commit others may commit.
     fn collect(&mut self, steps: u64) -> Outcome {
         for _ in 0..steps {
+            let (mut others, intents) = match self.dice.of_16(self.plan.races_of_16) {
+                true => traffic::batch(self)?,
+                false => Default::default(),
+            };
+            let was_stopped = self.stopped;
+            let (mut count, mut answers) = (0, Vec::new());
             let Store {
                 committer,
                 collector,
                 ..
             } = self.store.as_mut().expect("open between steps");
-            let mut count = 0;
             let done = collector.step(&mut |transactions: Vec<Transaction>| {
                 count += transactions.len() as u64;
+                answers.extend(committer.commit(std::mem::take(&mut others)));
                 committer.commit(transactions)
             });
+            answers.extend(committer.commit(others));
             let fired = self.note_failed_sync();
+            let numbers = [7, matches!(done, Ok(true)).into(), count];
+            self.story.tell(&numbers, || {
+                format!("collect, with {count} transactions: {done:?}")
+            });
+            let excused = fired || was_stopped || self.is_failing();
+            if !intents.is_empty() {
+                self.judge(intents, answers, fired)?;
+            }
             self.stopped |= self.store().local.stopped().is_some();
-            self.story
-                .tell(&[7, matches!(done, Ok(true)).into(), count], || {
-                    format!("collect, with {count} transactions: {done:?}")
-                });
             match done {
                 Ok(true) => {}
                 Ok(false) => break,
-                Err(_) if fired || self.stopped || self.is_failing() => break,
+                Err(_) if excused => break,
                 Err(error) => return Err(format!("the collector failed: {error}")),
             }
         }
@@ -300,7 +327,7 @@ impl World {
             .local
             .get(&key)
         {
-            Err(_) if self.index_failed => return Ok(()),
+            Err(_) if self.index_failed || self.is_failing() => return Ok(()),
             found => found.map_err(|e| format!("{key:?} cannot be read: {e}"))?,
         };
         match (&found, &expected) {
@@ -310,7 +337,12 @@ impl World {
             {
                 let start = self.dice.below(found.size + 1);
                 let end = start + self.dice.below(found.size - start + 1);
-                check::check_body(&self.store().local, &key, found, object, start..end)
+                let read = check::check_body(&self.store().local, &key, found, object, start..end);
+                // A look at the index may write too, and so meet a planned power cut.
+                match self.disk.is_powered() {
+                    true => read,
+                    false => Ok(()),
+                }
             }
             _ => Err(format!("{key:?} is {found:?} instead of {expected:?}")),
         }
@@ -321,7 +353,7 @@ impl World {
         self.story
             .tell(&[10, page as u64], || format!("scan by {page}"));
         let found = match Found::scan(&self.store().local, page) {
-            Err(_) if self.index_failed => return Ok(()),
+            Err(_) if self.index_failed || self.is_failing() => return Ok(()),
             found => found?,
         };
         match found.differs_from(&self.acknowledged) {
@@ -458,13 +490,14 @@ impl World {
                 Err(error) => return Err(format!("the store does not open: {error}")),
             }
         }
-        if !self.disk.is_powered() {
-            // The last sync was done, nobody heard of it.
-            let cut = self.dice.of_16(self.plan.power_cuts_of_16);
-            self.close_dead(cut);
-            return self.recover();
+        let checked = self.check();
+        if self.disk.is_powered() {
+            return checked;
         }
-        self.check()
+        // The power went at the last moment of the start, or when redb wrote on the occasion of a look.
+        let cut = self.dice.of_16(self.plan.power_cuts_of_16);
+        self.close_dead(cut);
+        self.recover()
     }
 
     fn disturb_recovery(&mut self) {
@@ -536,7 +569,8 @@ impl World {
 
     /// Ends all accidents; the store writes again if it had stopped.
     fn calm(&mut self) -> Outcome {
-        (self.plan.bad_recoveries_of_16, self.sync_armed) = (0, false);
+        (self.plan.bad_recoveries_of_16, self.plan.races_of_16) = (0, 0);
+        self.sync_armed = false;
         self.disk.crash_at(0);
         self.disk.fail_sync_after(0);
         if self.trouble {

@@ -18,6 +18,12 @@ impl Applier {
         Self { local }
     }
 
+    /// The beginning of a step, for a simulator that lets commits come in between.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn freeze(&mut self) -> bool {
+        self.local.overlay.freeze().is_some()
+    }
+
     /// Applies everything that is durable by now, in one transaction of the index. True when there was
     /// something.
     pub fn step(&mut self) -> Result<bool> {
