@@ -88,7 +88,7 @@ def aws(server):
 
     def run(*arguments: str | Path, check: bool = True) -> str:
         done = subprocess.run(
-            [program, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=580
+            [program, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=1800
         )
         assert not check or done.returncode == 0, f"aws {arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout if check else done.stdout + done.stderr
