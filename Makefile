@@ -16,8 +16,8 @@ test: ## install what the tests need and run every test
 test-all: ## the same and the long ones: a big tree, 50 rounds of kill -9, more simulator seeds
 	tests/run --all
 
-simulate: ## crash the store at SEEDS=n random points and compare with a model
-	cargo run --release -p jay-engine --features simulation --example simulate -- --seeds $(SEEDS)
+simulate: ## crash the store in SEEDS=n lives and compare with a model
+	cargo run --profile ci -p jay-engine --features simulation --example simulate -- --seeds $(SEEDS)
 
 fmt: ## format the code
 	cargo fmt --all
