@@ -299,3 +299,72 @@ proptest! {
         });
     }
 }
+
+/// A damaged body is an error before anything of it is given away, and the object beside it stays readable.
+#[tokio::test]
+async fn damage_is_told_and_never_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, caller) = World::open(dir.path()).await.unwrap();
+    let bucket = BucketName::parse("damage").unwrap();
+    engine.create_bucket(&caller, &bucket).await.unwrap();
+    let model = BTreeMap::new();
+    let world = World {
+        engine,
+        caller,
+        bucket,
+        model,
+    };
+    let sizes = [("inline", 900), ("file", 300_000), ("whole", 901)];
+    for (key, size) in sizes {
+        world
+            .put(key, &body(size, size as u8), PutOptions::default())
+            .await
+            .unwrap();
+    }
+    for (key, size) in &sizes[..2] {
+        let changed = flip_in_files(dir.path(), &body(*size, *size as u8)[..600]);
+        assert!(changed > 0, "{key} was found on the disk");
+        let key = ObjectKey::parse(key).unwrap();
+        let got = world
+            .engine
+            .get_object(&world.caller, &world.bucket, &key, None)
+            .await;
+        let error = got.unwrap().prepare().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InternalError);
+    }
+    let (whole, size) = sizes[2];
+    assert_eq!(
+        world.get(whole, None).await.unwrap(),
+        body(size, size as u8)
+    );
+}
+
+/// Flips a bit wherever `pattern` stands in a file below `dir`.
+fn flip_in_files(dir: &std::path::Path, pattern: &[u8]) -> usize {
+    let mut changed = 0;
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            changed += flip_in_files(&path, pattern);
+            continue;
+        }
+        let mut bytes = std::fs::read(&path).unwrap();
+        let found: Vec<usize> = bytes
+            .windows(pattern.len())
+            .enumerate()
+            .filter(|(_, window)| *window == pattern)
+            .map(|(at, _)| at)
+            .collect();
+        for at in &found {
+            bytes[at + 7] ^= 4;
+        }
+        if !found.is_empty() {
+            // In place: the store has the file open.
+            use std::os::unix::fs::FileExt as _;
+            let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+            file.write_all_at(&bytes, 0).unwrap();
+        }
+        changed += found.len();
+    }
+    changed
+}

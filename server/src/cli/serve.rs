@@ -40,10 +40,24 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             notice.variable
         );
     }
+    raise_open_files_limit();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
         .block_on(serve(config))
+}
+
+/// A connection is an open file, and so is a log file that is read: takes as many as this user may have.
+fn raise_open_files_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = rustix::process::Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, current = limit.current, "the limit of open files stays");
+    }
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {

@@ -105,6 +105,7 @@ pub(crate) async fn get_object(
         range = None;
         reader = get(range).await?;
     }
+    reader.prepare().await?;
     let mut response = whole_or_part(call, reader.info(), range.map(|_| reader.range()))?;
     *response.body_mut() = Body::object(reader);
     Ok(response)

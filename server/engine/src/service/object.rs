@@ -523,6 +523,8 @@ pub struct ObjectReader {
     at: u64,
     /// The next chunk of a file, being read while the last one is sent.
     ahead: Option<JoinHandle<std::io::Result<Bytes>>>,
+    /// The first chunk, when it was asked for beforehand.
+    first: Option<Bytes>,
 }
 
 impl ObjectReader {
@@ -533,6 +535,7 @@ impl ObjectReader {
             at: range.start,
             range,
             ahead: None,
+            first: None,
         }
     }
 
@@ -546,9 +549,24 @@ impl ObjectReader {
         self.range.clone()
     }
 
+    /// Reads the first chunk, so that damage there is an error now and not a body that breaks off later.
+    pub async fn prepare(&mut self) -> Result<()> {
+        if self.first.is_none() {
+            self.first = self.read_on().await?;
+        }
+        Ok(())
+    }
+
     /// The next chunk, at most [`CHUNK_BYTES`]; `None` at the end. After an error the body is not to be
     /// trusted any further: cut the connection.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        match self.first.take() {
+            Some(first) => Ok(Some(first)),
+            None => self.read_on().await,
+        }
+    }
+
+    async fn read_on(&mut self) -> Result<Option<Bytes>> {
         if self.at == self.range.end {
             return Ok(None);
         }
