@@ -63,6 +63,7 @@ const SEED_ACCOUNT: Setting = setting("JAY_SEED_TOKEN_ACCOUNT", None);
 const SEED_ID: Setting = setting("JAY_SEED_TOKEN_ID", None);
 const SEED_SECRET: Setting = setting("JAY_SEED_TOKEN_SECRET", None);
 const CONNECTIONS_MAX: Setting = setting("JAY_CONNECTIONS_MAX", Some("4096"));
+const BUFFER_BYTES_MAX: Setting = setting("JAY_BUFFER_BYTES_MAX", Some("268435456"));
 const STOP_TIMEOUT: Setting = setting("JAY_STOP_TIMEOUT_SECONDS", Some("30"));
 const DEBUG_SIGNATURES: Setting = setting("JAY_DEBUG_SIGNATURES", None);
 
@@ -89,6 +90,9 @@ pub struct Config {
     pub vhost_domains: Vec<String>,
     /// Most connections that the S3 port serves at a time; more wait in the kernel's queue. Default 4096.
     pub connections_max: usize,
+    /// Memory for bodies on their way in and out, in bytes; requests beyond it wait, 30 s at most, and are
+    /// then asked to slow down. Default 256 MiB.
+    pub buffer_bytes_max: usize,
     /// How long a stop waits for requests in flight. Default 30 s.
     pub stop_timeout: Duration,
     /// Tells callers with a wrong signature what was signed here. Default off.
@@ -243,6 +247,8 @@ impl Config {
             region: region(values)?,
             vhost_domains: vhost_domains(&values.text_or_default(&VHOST_DOMAIN)?)?,
             connections_max: values.number(&CONNECTIONS_MAX, 1..=1_000_000, &mut notices)? as usize,
+            buffer_bytes_max: values.number(&BUFFER_BYTES_MAX, 1 << 20..=1 << 40, &mut notices)?
+                as usize,
             stop_timeout: Duration::from_secs(values.number(
                 &STOP_TIMEOUT,
                 0..=86_400,
@@ -636,7 +642,7 @@ mod tests {
     }
 
     /// Every setting there is, in the order of the README.
-    const SETTINGS: [&Setting; 15] = [
+    const SETTINGS: [&Setting; 16] = [
         &LISTEN_ADDR,
         &ADMIN_ADDR,
         &DATA_DIR,
@@ -650,6 +656,7 @@ mod tests {
         &REGION,
         &VHOST_DOMAIN,
         &CONNECTIONS_MAX,
+        &BUFFER_BYTES_MAX,
         &STOP_TIMEOUT,
         &DEBUG_SIGNATURES,
     ];

@@ -90,6 +90,9 @@ pub struct EngineConfig {
     pub signing_secret: Zeroizing<String>,
     /// Longest body that is kept in the log instead of a file of its own, in bytes (128 KiB).
     pub inline_max: usize,
+    /// Memory for large bodies on their way in and out, in bytes (256 MiB). An upload takes 768 KiB, a
+    /// download 512 KiB; further ones wait, 30 s at most.
+    pub buffer_bytes_max: usize,
     /// Time between passes of the collector (15 min).
     pub collect_every: Duration,
     /// Sizes and limits of log and index.
@@ -103,6 +106,7 @@ impl EngineConfig {
             data_dir: data_dir.into(),
             signing_secret: Zeroizing::new(signing_secret.into()),
             inline_max: 128 << 10,
+            buffer_bytes_max: 256 << 20,
             collect_every: Duration::from_secs(15 * 60),
             local: LocalConfig::default(),
         }
@@ -189,12 +193,15 @@ impl Engine {
         let files = opened.local.files.clone();
         let store = LocalStore::start(opened)
             .map_err(|e| OpenError::io("a thread could not be started", e))?;
+        let buffers_max = (config.buffer_bytes_max / service::BUFFER_UNIT_BYTES).max(1);
         let service = Arc::new(Service {
             meta: store.clone(),
             blobs: Arc::new(files),
             secrets: Secrets::new(&config.signing_secret),
             env,
             inline_max: config.inline_max,
+            buffers: Arc::new(tokio::sync::Semaphore::new(buffers_max)),
+            buffers_max,
         });
         check_secret(&service)?;
         let collector_stop = Arc::new(Stop::default());

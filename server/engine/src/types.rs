@@ -239,6 +239,24 @@ pub struct ContentHeaders {
     pub expires: Option<String>,
 }
 
+impl ContentHeaders {
+    /// The length of all values together, in bytes.
+    pub fn bytes(&self) -> usize {
+        [
+            &self.content_type,
+            &self.cache_control,
+            &self.content_disposition,
+            &self.content_encoding,
+            &self.content_language,
+            &self.expires,
+        ]
+        .into_iter()
+        .flatten()
+        .map(String::len)
+        .sum()
+    }
+}
+
 /// What must hold for a write to happen; decided inside the commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conditions {

@@ -368,3 +368,39 @@ fn flip_in_files(dir: &std::path::Path, pattern: &[u8]) -> usize {
     }
     changed
 }
+
+/// The memory for bodies is a limit: the second upload waits until the first one gives its share back.
+#[tokio::test]
+async fn uploads_beyond_the_memory_for_bodies_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = EngineConfig::new(dir.path(), SECRET);
+    config.buffer_bytes_max = 1 << 20;
+    let engine = Engine::open(config).unwrap();
+    let secret = "the access secret".to_owned().into();
+    let seed = SeedToken {
+        account: "me".into(),
+        id: "key".into(),
+        secret,
+    };
+    engine.seed_token(seed).await.unwrap();
+    let (caller, _) = engine.signing_key("key", "20260101", "us-east-1").unwrap();
+    let bucket = BucketName::parse("memory").unwrap();
+    engine.create_bucket(&caller, &bucket).await.unwrap();
+    let key = ObjectKey::parse("k").unwrap();
+    let options = || PutOptions {
+        size: Some(10 << 20),
+        ..PutOptions::default()
+    };
+    let first = engine
+        .put_object(&caller, &bucket, &key, options())
+        .await
+        .unwrap();
+    let second = engine.put_object(&caller, &bucket, &key, options());
+    let mut second = std::pin::pin!(second);
+    let early = std::future::poll_fn(|cx| {
+        std::task::Poll::Ready(std::future::Future::poll(second.as_mut(), cx).is_ready())
+    });
+    assert!(!early.await, "there is memory for one");
+    drop(first);
+    second.await.unwrap();
+}

@@ -175,7 +175,8 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
             (credentials.signing_secret.clone(), Some((credentials, new)))
         }
     };
-    let engine_config = EngineConfig::new(&config.data_dir, signing_secret.as_str());
+    let mut engine_config = EngineConfig::new(&config.data_dir, signing_secret.as_str());
+    engine_config.buffer_bytes_max = config.buffer_bytes_max;
     let engine = tokio::task::spawn_blocking(move || Engine::open(engine_config))
         .await?
         // Its Display is whole, causes included.

@@ -85,8 +85,11 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if let Some(files) = self.files.take() {
-            files.abandon(self.id);
+        match self.files.take() {
+            // Whether a batch that names it is on disk is unknown: the next start decides.
+            Some(files) if std::thread::panicking() => files.settle(self.id),
+            Some(files) => files.abandon(self.id),
+            None => {}
         }
     }
 }

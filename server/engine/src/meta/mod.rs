@@ -34,7 +34,36 @@ pub struct Change {
     pub record: Option<Record>,
 }
 
+/// What a record needs besides the texts that are counted.
+const RECORD_BYTES: usize = 256;
+
+impl Transaction {
+    /// About how many bytes of the log it needs.
+    pub fn bytes(&self) -> usize {
+        let body = self.body.as_ref().map_or(0, |body| body.bytes.len());
+        body + self.changes.iter().map(Change::bytes).sum::<usize>()
+    }
+}
+
 impl Change {
+    fn bytes(&self) -> usize {
+        let key = match &self.key {
+            Key::Bucket(text)
+            | Key::Object(_, text)
+            | Key::AccountName(text)
+            | Key::Token(text) => text.len(),
+            _ => 0,
+        };
+        let texts = match &self.record {
+            Some(Record::Object(object)) => {
+                let metadata = object.metadata.iter().map(|(n, v)| n.len() + v.len());
+                metadata.sum::<usize>() + object.headers.bytes()
+            }
+            _ => 0,
+        };
+        RECORD_BYTES + key + texts
+    }
+
     /// Puts a row.
     pub fn put(key: Key, record: Record) -> Self {
         Self {

@@ -5,7 +5,9 @@ pub mod list;
 pub mod object;
 pub mod token;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     auth::{self, Action, Caller, Secrets},
@@ -27,9 +29,33 @@ pub(crate) struct Service {
     pub(crate) secrets: Secrets,
     pub(crate) env: Env,
     pub(crate) inline_max: usize,
+    /// Memory for bodies on their way, in units of [`BUFFER_UNIT_BYTES`].
+    pub(crate) buffers: Arc<Semaphore>,
+    pub(crate) buffers_max: usize,
 }
 
+/// The unit in which memory for bodies is counted.
+pub(crate) const BUFFER_UNIT_BYTES: usize = 1024;
+/// How long a request waits for memory before it is asked to come again.
+const BUFFER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A share of the memory for bodies.
+pub(crate) type Buffer = Option<OwnedSemaphorePermit>;
+
 impl Service {
+    /// Takes `bytes` of the memory for bodies; waits for it, but not for ever.
+    async fn buffer(&self, bytes: usize) -> Result<Buffer> {
+        let units = bytes.div_ceil(BUFFER_UNIT_BYTES).min(self.buffers_max) as u32;
+        let wait = self.buffers.clone().acquire_many_owned(units);
+        match tokio::time::timeout(BUFFER_PATIENCE, wait).await {
+            Ok(permit) => Ok(permit.ok()),
+            Err(_) => Err(Error::new(
+                ErrorKind::SlowDown,
+                "All memory for bodies is in use: reduce your request rate (JAY_BUFFER_BYTES_MAX).",
+            )),
+        }
+    }
+
     /// The bucket, if the caller may do this to it.
     fn bucket(
         &self,

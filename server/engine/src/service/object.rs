@@ -15,7 +15,7 @@ use crate::{
         key::{BlobId, Key},
         record::{BucketRecord, Location, ObjectRecord, Record},
     },
-    service::{Requirements, Service, blocking},
+    service::{Buffer, Requirements, Service, blocking},
     types::{
         BucketName, ByteRange, Checksum, ChecksumAlgorithm, METADATA_BYTES_MAX, ObjectInfo,
         ObjectKey, PUT_BYTES_MAX, PutOptions,
@@ -24,6 +24,10 @@ use crate::{
 
 /// Bytes that go from socket to disk and back at a time.
 pub const CHUNK_BYTES: usize = 4 * BLOCK_BYTES;
+/// Memory of a large body on its way in: the chunk being filled and the one being written.
+const UPLOAD_BYTES: usize = 3 * CHUNK_BYTES;
+/// Memory of a large body on its way out: the chunk being sent and the next one.
+const DOWNLOAD_BYTES: usize = 2 * CHUNK_BYTES;
 /// Keys that one transaction deletes.
 const DELETES_PER_TRANSACTION: usize = 250;
 /// How often a body may move away between its look-up and its opening before something is wrong.
@@ -54,7 +58,16 @@ impl Service {
         }
         let size = options.size.unwrap_or(0);
         check_size(size)?;
+        let is_small = options
+            .size
+            .is_some_and(|size| size <= self.inline_max as u64);
+        let memory = if is_small {
+            size as usize
+        } else {
+            UPLOAD_BYTES
+        };
         let mut writer = ObjectWriter {
+            buffer: self.buffer(memory).await?,
             requires: put_requirements(name, &bucket, key, &options),
             service: self.clone(),
             bucket,
@@ -84,7 +97,12 @@ impl Service {
             if let Some(source) = self.open_body(&record)? {
                 let whole = 0..record.size;
                 let range = range.map_or(Ok(whole), |range| range.resolve(record.size))?;
-                return Ok(ObjectReader::new(info(key.clone(), &record), source, range));
+                let buffer = match source {
+                    Source::File(_) => self.buffer(DOWNLOAD_BYTES).await?,
+                    Source::Empty | Source::Inline(_) => None,
+                };
+                let info = info(key.clone(), &record);
+                return Ok(ObjectReader::new(info, source, range, buffer));
             }
             if last.as_ref() == Some(&record.location) {
                 break;
@@ -290,6 +308,8 @@ fn put_requirements(
 /// Takes the body of one PUT. Dropped before [`ObjectWriter::finish`], it stores nothing.
 pub struct ObjectWriter {
     service: Arc<Service>,
+    /// Given back when the object is stored or given up.
+    buffer: Buffer,
     requires: Requirements,
     bucket: BucketRecord,
     key: ObjectKey,
@@ -357,6 +377,7 @@ impl ObjectWriter {
             options,
             received,
             state,
+            buffer: _buffer,
         } = self;
         if options.size.is_some_and(|size| size != received) {
             return Err(incomplete(received, options.size));
@@ -525,10 +546,11 @@ pub struct ObjectReader {
     ahead: Option<JoinHandle<std::io::Result<Bytes>>>,
     /// The first chunk, when it was asked for beforehand.
     first: Option<Bytes>,
+    _buffer: Buffer,
 }
 
 impl ObjectReader {
-    fn new(info: ObjectInfo, source: Source, range: Range<u64>) -> Self {
+    fn new(info: ObjectInfo, source: Source, range: Range<u64>, buffer: Buffer) -> Self {
         Self {
             info,
             source,
@@ -536,6 +558,7 @@ impl ObjectReader {
             range,
             ahead: None,
             first: None,
+            _buffer: buffer,
         }
     }
 

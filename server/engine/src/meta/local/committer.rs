@@ -138,15 +138,11 @@ impl Committer {
                 log::record_bytes(changes.len(), body)
             })
             .sum();
-        if self.at.offset + log::batch_bytes(records) as u64 <= self.local.config.pack_bytes {
+        let fits =
+            self.at.offset + log::batch_bytes(records) as u64 <= self.local.config.pack_bytes;
+        // A batch that is longer than a whole pack makes its pack longer.
+        if fits || self.header.is_some() {
             return Ok(());
-        }
-        if self.header.is_some() {
-            // Longer than a whole pack: the limits of the configuration rule that out.
-            return Err(Error::new(
-                ErrorKind::InternalError,
-                "A batch is longer than a pack.",
-            ));
         }
         let next = self.local.packs.next()?;
         self.local.packs.retire(self.at.pack, self.at.offset);
@@ -181,6 +177,12 @@ impl Committer {
         for (transaction, changes) in transactions.iter().zip(encoded) {
             if let Some(i) = view.first_broken(&transaction.requires)? {
                 answers.push(Err(CommitError::Refused(i)));
+                continue;
+            }
+            let body = transaction.body.as_ref().map_or(0, |body| body.bytes.len());
+            if changes.len() > log::CHANGE_BYTES_MAX || body > log::BODY_BYTES_MAX {
+                // Recovery would take such a record for garbage.
+                answers.push(Err(CommitError::Failed("the change is too long".into())));
                 continue;
             }
             let placed = builder.push(changes, transaction.body.as_ref());

@@ -11,6 +11,9 @@ use crate::disk::{Disk, DiskFile};
 /// Directory of the packs.
 pub const DIR: &str = "log";
 
+/// Packs that are held open at a time; others are opened again when they are read.
+const OPEN_PACKS_MAX: usize = 256;
+
 /// The path of a pack.
 pub fn path(number: u32) -> String {
     format!("{DIR}/{number:08}.pack")
@@ -34,6 +37,18 @@ struct Inner {
     next_number: u32,
     /// Packs that are written no more, with the length of what they hold, to be cut to it.
     to_cut: Vec<(u32, u64)>,
+}
+
+impl Inner {
+    /// Keeps a file open, and lets go of another one when there are many. Who reads that one still holds it.
+    fn hold(&mut self, number: u32, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        if self.files.len() >= OPEN_PACKS_MAX
+            && let Some(&other) = self.files.keys().find(|&&other| other != number)
+        {
+            self.files.remove(&other);
+        }
+        self.files.entry(number).or_insert(file).clone()
+    }
 }
 
 /// See the module.
@@ -68,9 +83,7 @@ impl Packs {
             return Ok(Some(file.clone()));
         }
         match self.disk.open(&path(number)) {
-            Ok(file) => Ok(Some(
-                self.lock().files.entry(number).or_insert(file).clone(),
-            )),
+            Ok(file) => Ok(Some(self.lock().hold(number, file))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -87,7 +100,7 @@ impl Packs {
                 spare.map_or_else(|| self.make(false), Ok)?
             }
         };
-        self.lock().files.insert(number, file.clone());
+        self.lock().hold(number, file.clone());
         Ok((number, file))
     }
 

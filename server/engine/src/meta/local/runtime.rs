@@ -14,7 +14,7 @@ use crate::{
     meta::{
         Commit, CommitError, InlineBody, MetaStore, Rows, Transaction,
         key::Key,
-        local::{Local, applier::Applier, committer::Committer, log, recovery::Opened},
+        local::{Local, applier::Applier, committer::Committer, recovery::Opened},
         record::{Location, Record},
     },
 };
@@ -136,9 +136,8 @@ impl MetaStore for LocalStore {
     }
 
     fn commit(&self, transaction: Transaction) -> Commit {
-        let body = transaction.body.as_ref().map_or(0, |body| body.bytes.len());
         let most = self.local.config.queue_bytes_max / PERMIT_BYTES;
-        let permits = (1 + body / PERMIT_BYTES).min(most) as u32;
+        let permits = (1 + transaction.bytes() / PERMIT_BYTES).min(most) as u32;
         let (room, queue) = (self.room.clone(), self.queue.clone());
         Box::pin(async move {
             let room = room.acquire_many_owned(permits).await.map_err(|_| gone())?;
@@ -190,19 +189,17 @@ impl Queue {
         if waiting.pending.is_empty() && waiting.closed {
             return None;
         }
+        let bytes_max = local
+            .config
+            .batch_bytes_max
+            .min(local.config.pack_bytes as usize / 4);
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while let Some(next) = waiting.pending.front() {
-            let body = next
-                .transaction
-                .body
-                .as_ref()
-                .map_or(0, |body| body.bytes.len());
-            let full = batch.len() == local.config.batch_count_max
-                || bytes + body > local.config.batch_bytes_max;
+            bytes += next.transaction.bytes();
+            let full = batch.len() == local.config.batch_count_max || bytes > bytes_max;
             if full && !batch.is_empty() {
                 break;
             }
-            bytes += body + log::RECORD_HEADER_BYTES;
             batch.extend(waiting.pending.pop_front());
         }
         Some(batch)
