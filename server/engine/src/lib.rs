@@ -2,10 +2,10 @@
 //!
 //! A front decodes a request, calls one method of [`Engine`] and encodes the answer; it holds nothing else,
 //! so it cannot bypass what is decided here. What is acknowledged is durable: see ARCHITECTURE.md for how,
-//! and FORMAT.md for every byte on disk.
+//! and FORMAT.md for every byte on disk. Its futures run on a tokio runtime with time enabled.
 //!
 //! ```
-//! # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
 //! # let dir = tempfile::tempdir().unwrap();
 //! # let secret = zeroize::Zeroizing::new("an access secret".to_owned());
 //! use jay_engine::{BucketName, Engine, EngineConfig, ObjectKey, PutOptions, SeedToken};

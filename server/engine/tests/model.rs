@@ -280,6 +280,7 @@ proptest! {
     fn the_engine_is_a_sorted_map(steps in prop::collection::vec(step(), 1..60)) {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
+            .enable_time()
             .build()
             .unwrap();
         let dir = tempfile::tempdir().unwrap();

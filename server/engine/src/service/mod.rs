@@ -46,6 +46,9 @@ impl Service {
     /// Takes `bytes` of the memory for bodies; waits for it, but not for ever.
     async fn buffer(&self, bytes: usize) -> Result<Buffer> {
         let units = bytes.div_ceil(BUFFER_UNIT_BYTES).min(self.buffers_max) as u32;
+        if let Ok(permit) = self.buffers.clone().try_acquire_many_owned(units) {
+            return Ok(Some(permit));
+        }
         let wait = self.buffers.clone().acquire_many_owned(units);
         match tokio::time::timeout(BUFFER_PATIENCE, wait).await {
             Ok(permit) => Ok(permit.ok()),
