@@ -89,7 +89,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         },
     );
     let s3_port = s3_port.listen()?;
-    health.set_ready();
+    health.set_ready(store.engine.clone());
     store.greet(&config)?;
 
     let limits = Limits::new(config.connections_max, config.stop_timeout);

@@ -15,10 +15,14 @@ use bytes::Bytes;
 
 use crate::{
     blob::{BlobReader, BlobStore, BlobWriter, Description, InFlight},
-    codec::{Writer, crc32c, crc32c_of},
+    codec::{DecodeError, Reader, Writer, crc32c, crc32c_of},
     disk::{Disk, DiskFile},
     env::Env,
-    meta::{BLOCK_BYTES, key::BlobId, record::Record},
+    meta::{
+        BLOCK_BYTES,
+        key::{BlobId, BucketId, Key},
+        record::Record,
+    },
     planted::{self, Bug},
 };
 
@@ -29,6 +33,7 @@ const WRITEBACK_BYTES: u64 = 4 << 20;
 const TABLE_BYTES: usize = 4096;
 const SUMS_PER_TABLE: usize = TABLE_BYTES / 4 - 1;
 const TAIL_MAGIC: &[u8; 8] = b"JAYBLOB\x01";
+const TAIL_BYTES: usize = 48;
 const DIR: &str = "objects";
 const QUARANTINE: &str = "quarantine";
 
@@ -153,6 +158,28 @@ impl Files {
             .rename(&path(id), &format!("{QUARANTINE}/{id}"))?;
         self.shared.disk.sync_dir(QUARANTINE)?;
         self.shared.disk.sync_dir(&shard_dir(id.shard()))
+    }
+
+    /// The row of the object that a file was written for; `None` when the file is no complete body.
+    pub fn described(&self, id: BlobId) -> io::Result<Option<Key>> {
+        let file = self.shared.disk.open(&path(id))?;
+        let len = file.len()?;
+        let Some(tail_at) = len.checked_sub(TAIL_BYTES as u64) else {
+            return Ok(None);
+        };
+        let mut tail = [0; TAIL_BYTES];
+        file.read_at(&mut tail, tail_at)?;
+        let Ok((description_bytes, sum)) = decode_tail(&tail, id) else {
+            return Ok(None);
+        };
+        let Some(at) = tail_at.checked_sub(description_bytes.into()) else {
+            return Ok(None);
+        };
+        let mut description = vec![0; description_bytes as usize];
+        file.read_at(&mut description, at)?;
+        Ok((crc32c(&description) == sum)
+            .then(|| decode_owner(&description).ok())
+            .flatten())
     }
 
     /// Removes a file at once, for a deliberate bug.
@@ -366,6 +393,28 @@ impl Drop for FileWriter {
             self.shared.settle(self.id);
         }
     }
+}
+
+/// The length and the sum of the description in front of a tail.
+fn decode_tail(tail: &[u8; TAIL_BYTES], id: BlobId) -> Result<(u32, u32), DecodeError> {
+    let mut r = Reader::new("tail of an object file", tail);
+    if r.array("magic")? != *TAIL_MAGIC || r.array("blob id")? != id.0.to_be_bytes() {
+        return Err(r.error("magic"));
+    }
+    r.u64("body bytes")?;
+    let description_bytes = r.u32("description bytes")?;
+    r.u32("zero")?;
+    let sum = r.u32("crc32c of description")?;
+    if r.u32("crc32c")? != crc32c(&tail[..TAIL_BYTES - 4]) {
+        return Err(r.error("crc32c"));
+    }
+    Ok((description_bytes, sum))
+}
+
+fn decode_owner(description: &[u8]) -> Result<Key, DecodeError> {
+    let mut r = Reader::new("description of an object file", description);
+    let bucket = BucketId(r.u64("bucket id")?);
+    Ok(Key::Object(bucket, r.text16("key")?.to_owned()))
 }
 
 /// One page of block sums.

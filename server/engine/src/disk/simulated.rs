@@ -61,6 +61,7 @@ struct Machine {
     operations: u64,
     operations_left: Option<u64>,
     syncs_left: Option<u64>,
+    allocation_max: Option<u64>,
     faults: Faults,
 }
 
@@ -84,6 +85,7 @@ impl SimulatedDisk {
             operations: 0,
             operations_left: None,
             syncs_left: None,
+            allocation_max: None,
             faults: Faults::default(),
         };
         Arc::new(SimulatedDisk {
@@ -137,6 +139,11 @@ impl SimulatedDisk {
     /// Sets how often verbs fail.
     pub fn set_faults(&self, faults: Faults) {
         self.machine().faults = faults;
+    }
+
+    /// Refuses to reserve more than `bytes` for one file, as a nearly full disk does.
+    pub fn set_allocation_max(&self, bytes: u64) {
+        self.machine().allocation_max = Some(bytes);
     }
 
     /// How many operations tried to change something, syncs included.
@@ -340,6 +347,9 @@ impl DiskFile for SimulatedFile {
     fn allocate(&self, len: u64) -> io::Result<()> {
         self.machine()?.change(|machine| {
             if len > machine.tree.inode(self.node).allocated() {
+                if machine.allocation_max.is_some_and(|max| len > max) {
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
                 machine.full(machine.faults.full_on_allocate)?;
                 machine.tree.allocate(self.node, len);
             }

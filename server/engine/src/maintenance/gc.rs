@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     blob::BlobStore,
+    disk::DiskFile,
     error::Result,
     meta::{
         Body, Change, CommitError, Precondition, Transaction,
@@ -38,6 +39,8 @@ pub struct Collector {
     sweep: bool,
     /// Log files that could not be read to their end; they are left alone until the next start.
     unreadable: BTreeSet<u32>,
+    /// Log files without a row in which nothing lives: every record was looked at.
+    dead: BTreeSet<u32>,
 }
 
 enum Phase {
@@ -62,6 +65,7 @@ impl Collector {
             phase: Phase::Idle,
             sweep: false,
             unreadable: BTreeSet::new(),
+            dead: BTreeSet::new(),
         }
     }
 
@@ -95,7 +99,11 @@ impl Collector {
             },
             Phase::Cut => match self.local.packs().cut_retired()? {
                 true => Phase::Cut,
-                false => Phase::Packs(self.old_packs()?),
+                false => {
+                    let old = self.old_packs()?;
+                    self.forget_missing(&old, commit)?;
+                    Phase::Packs(old)
+                }
             },
             Phase::Packs(mut packs) => match packs.pop() {
                 Some(pack) => self.judge(pack, packs, commit)?,
@@ -154,15 +162,34 @@ impl Collector {
                 // disk, and only the next start can tell.
                 break;
             }
-            if id >= floor {
-                files.delete(id)?;
-            } else {
-                tracing::warn!(blob = %id, "a file that nothing names was moved to quarantine");
-                files.quarantine(id)?;
+            // The row of the file may be missing because the index is damaged: the object's row decides.
+            match self.owner_names(id)? {
+                Some(true) => tracing::error!(
+                    blob = %id,
+                    "the index has lost the row of a file that an object has its body in; it was kept"
+                ),
+                Some(false) if id >= floor => files.delete(id)?,
+                _ => {
+                    tracing::warn!(blob = %id, "a file that nothing names was moved to quarantine");
+                    files.quarantine(id)?;
+                }
             }
         }
         // Files that their writers abandoned included: after the sweep none may come back.
         Ok(files.sync_shard(shard)?)
+    }
+
+    /// Whether the object that a file was written for has its body in it; `None` when the file does not say
+    /// for which it was.
+    fn owner_names(&self, id: BlobId) -> Result<Option<bool>> {
+        let Some(key) = self.local.files.described(id)? else {
+            return Ok(None);
+        };
+        let owner = self.local.get(&key)?;
+        Ok(Some(matches!(
+            owner,
+            Some(Record::Object(object)) if object.location == Location::File(id)
+        )))
     }
 
     /// The log files that the index needs no more for replay.
@@ -176,22 +203,54 @@ impl Collector {
             .collect())
     }
 
+    /// Removes the rows of log files that were removed just before the power went.
+    fn forget_missing(&self, there: &[u32], commit: CommitAll) -> Result<()> {
+        let applied = self.local.applied();
+        let from = Key::Pack(0).encode();
+        let to = Key::Pack(applied.pack).encode();
+        let mut missing = Vec::new();
+        for (key, record) in self.local.scan(&from, Some(&to), usize::MAX)? {
+            match (Key::decode(&key), record) {
+                (Ok(Key::Pack(number)), _) if there.contains(&number) => {}
+                (Ok(Key::Pack(number)), Record::Pack(record)) if record.live_bytes == 0 => {
+                    missing.push(number);
+                }
+                (Ok(Key::Pack(number)), _) => {
+                    tracing::error!(pack = number, "a log file with living bodies is missing");
+                }
+                _ => {}
+            }
+        }
+        self.forget_packs(&missing, commit)
+    }
+
+    fn forget_packs(&self, numbers: &[u32], commit: CommitAll) -> Result<()> {
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let changes = numbers
+            .iter()
+            .map(|&n| Change::delete(Key::Pack(n)))
+            .collect();
+        for answer in commit(vec![Transaction {
+            changes,
+            ..Transaction::default()
+        }]) {
+            answer?;
+        }
+        Ok(())
+    }
+
     /// Removes a log file, begins to move out of it, or lets it be.
     fn judge(&mut self, number: u32, packs: Vec<u32>, commit: CommitAll) -> Result<Phase> {
+        // A missing row says nothing: only one that can be read, or a look at every record, does.
         let live = match self.local.get(&Key::Pack(number))? {
-            Some(Record::Pack(record)) => record.live_bytes,
-            _ => 0,
+            Some(Record::Pack(record)) => Some(record.live_bytes),
+            _ => None,
         };
-        if live == 0 {
-            // The row first: without its file nobody would look at it again.
-            let changes = vec![Change::delete(Key::Pack(number))];
-            for answer in commit(vec![Transaction {
-                changes,
-                ..Transaction::default()
-            }]) {
-                answer?;
-            }
+        if live == Some(0) || (live.is_none() && self.dead.remove(&number)) {
             self.local.packs().remove(number)?;
+            self.forget_packs(&[number], commit)?;
             return Ok(Phase::Packs(packs));
         }
         let Some(file) = self.local.packs().file(number)? else {
@@ -200,11 +259,14 @@ impl Collector {
         let used = file.len()?;
         let quarter = self.local.config.pack_bytes / 4;
         let many_short = packs.len() >= SHORT_PACKS_MAX && used < quarter;
-        if self.unreadable.contains(&number) || (live * 2 >= used - PAGE_BYTES && !many_short) {
+        let is_dense = live.is_some_and(|live| live * 2 >= used.saturating_sub(PAGE_BYTES));
+        if self.unreadable.contains(&number) || (is_dense && !many_short) {
             return Ok(Phase::Packs(packs));
         }
         let mut block = vec![0; PAGE_BYTES as usize];
-        file.read_at(&mut block, 0)?;
+        if used >= PAGE_BYTES {
+            file.read_at(&mut block, 0)?;
+        }
         match PackHeader::decode(&block, number, self.local.store_id()) {
             HeaderBlock::Valid(header) => {
                 let at = Position {
@@ -212,13 +274,17 @@ impl Collector {
                     offset: PAGE_BYTES,
                     ..header.continues
                 };
-                Ok(Phase::Move(Mover { header, at }, packs))
+                return Ok(Phase::Move(Mover { header, at }, packs));
+            }
+            // It was made ahead of need, and a power cut came before its turn.
+            HeaderBlock::Spare if live.is_none() && is_blank(&*file, PAGE_BYTES, used)? => {
+                self.local.packs().remove(number)?;
             }
             HeaderBlock::Spare | HeaderBlock::Bad => {
                 self.give_up_on(number, "its header is damaged");
-                Ok(Phase::Packs(packs))
             }
         }
+        Ok(Phase::Packs(packs))
     }
 
     /// Moves what lives in the next batch to the end of the log.
@@ -248,11 +314,16 @@ impl Collector {
                 Ok(Phase::Move(mover, packs))
             }
             Scanned::Bad(why) => {
-                let live = self.local.get(&Key::Pack(number))?;
-                if live.is_some_and(|live| !matches!(live, Record::Pack(r) if r.live_bytes == 0)) {
-                    self.give_up_on(number, why);
-                } else {
-                    packs.push(number);
+                let epoch = Some(mover.header.epoch);
+                let durable = log::durable_lsn_beyond(&*file, mover.at.offset, len, epoch)?;
+                match self.local.get(&Key::Pack(number))? {
+                    Some(Record::Pack(record)) if record.live_bytes == 0 => packs.push(number),
+                    // Read to its end or a torn tail, by the rule of recovery, and nothing of it lives any more.
+                    None if durable <= mover.at.lsn => {
+                        self.dead.insert(number);
+                        packs.push(number);
+                    }
+                    _ => self.give_up_on(number, why),
                 }
                 Ok(Phase::Packs(packs))
             }
@@ -305,3 +376,16 @@ impl Collector {
         self.unreadable.insert(number);
     }
 }
+
+/// True when a log file has nothing more from `offset` on.
+fn is_blank(file: &dyn DiskFile, offset: u64, len: u64) -> Result<bool> {
+    if offset + PAGE_BYTES > len {
+        return Ok(true);
+    }
+    let mut page = vec![0; PAGE_BYTES as usize];
+    file.read_at(&mut page, offset)?;
+    Ok(page.iter().all(|&byte| byte == 0))
+}
+
+#[cfg(test)]
+mod tests;

@@ -165,6 +165,10 @@ pub trait MetaStore: Send + Sync + 'static {
     /// Commits a transaction.
     fn commit(&self, transaction: Transaction) -> Commit;
 
+    /// Why the store refuses to write until it is restarted, if it does. What it says is not there may then
+    /// come back with the restart.
+    fn stopped(&self) -> Option<String>;
+
     /// The file that holds an inline body, or `None` when the row has moved meanwhile: look it up again.
     fn open_inline(&self, location: &Location) -> Result<Option<InlineBody>>;
 }

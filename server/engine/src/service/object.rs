@@ -11,7 +11,7 @@ use crate::{
     digest::Digests,
     error::{Error, ErrorKind, Result},
     meta::{
-        BLOCK_BYTES, Body, Change, InlineBody, Precondition, Transaction,
+        BLOCK_BYTES, Body, Change, CommitError, InlineBody, Precondition, Transaction,
         key::{BlobId, Key},
         record::{BucketRecord, Location, ObjectRecord, Record},
     },
@@ -184,8 +184,11 @@ impl Service {
                 changes.push(Change::delete(key));
             }
         }
-        if changes.is_empty() {
-            return Ok(());
+        match self.meta.stopped() {
+            // A write in doubt may bring the object back: nothing can be promised.
+            Some(why) if changes.is_empty() => return Err(CommitError::Stopped(why).into()),
+            None if changes.is_empty() => return Ok(()),
+            _ => {}
         }
         let transaction = Transaction {
             changes,

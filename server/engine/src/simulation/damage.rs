@@ -19,9 +19,9 @@ const BEHIND: u64 = 24;
 pub(super) fn live(world: &mut World) -> Outcome {
     world.live_on()?;
     world.rest()?;
-    if !flip(world) {
+    let Some(damaged) = flip(world) else {
         return Ok(());
-    }
+    };
     // Once as it is, once more after upkeep had its chance to make it worse.
     for _ in 0..2 {
         let Some(local) = world.open_damaged() else {
@@ -30,13 +30,13 @@ pub(super) fn live(world: &mut World) -> Outcome {
         check(world, &local)?;
         drop(local);
         world.upkeep_damaged();
-        check::check_quarantine(&world.disk)?;
+        check::check_quarantine(&world.disk, Some(&damaged))?;
     }
     Ok(())
 }
 
-/// Flips bits of one byte; false when there is nothing to flip.
-fn flip(world: &mut World) -> bool {
+/// Flips bits of one byte of a file, which it names; `None` when there is nothing to flip.
+fn flip(world: &mut World) -> Option<String> {
     let (prefix, in_index) = match world.dice.below(4) {
         0 => ("objects/", false),
         1 => ("index.redb", true),
@@ -49,14 +49,11 @@ fn flip(world: &mut World) -> bool {
         .filter(|(path, bytes)| path.starts_with(prefix) && bytes.iter().any(|&b| b != 0))
         .collect();
     if files.is_empty() {
-        return false;
+        return None;
     }
     let (path, bytes) = &files[world.dice.below(files.len() as u64) as usize];
     let at = if in_index {
-        match row_byte(world, bytes) {
-            Some(at) => at,
-            None => return false,
-        }
+        row_byte(world, bytes)?
     } else {
         // Up to the last byte in use.
         let used = bytes.iter().rposition(|&b| b != 0).unwrap_or(0) as u64 + 1;
@@ -66,7 +63,8 @@ fn flip(world: &mut World) -> bool {
     world.story.tell(&[22, at, mask], || {
         format!("flip {mask:#04x} of byte {at} of {path}")
     });
-    world.disk.corrupt(path, at, mask as u8).is_ok()
+    world.disk.corrupt(path, at, mask as u8).ok()?;
+    Some(path.clone())
 }
 
 /// A byte of the row of some object.

@@ -540,7 +540,7 @@ impl World {
             &self.store.as_ref().expect("just opened").local,
             &self.acknowledged,
         )?;
-        check::check_quarantine(&self.disk)?;
+        check::check_quarantine(&self.disk, None)?;
         let rows = self.acknowledged.len() as u64;
         self.story
             .tell(&[18, rows], || format!("all {rows} rows are right"));

@@ -30,6 +30,8 @@ pub struct Committer {
     /// The header of the pack, while it still has to go to disk with the first batch.
     header: Option<PackHeader>,
     at: Position,
+    /// Length that is reserved for the pack, in bytes.
+    capacity: u64,
     durable_lsn: u64,
     /// True when the last batch says that everything before it is durable and nothing follows.
     sealed: bool,
@@ -49,6 +51,7 @@ impl Committer {
             pack: pack.1.clone(),
             header: None,
             at: continues,
+            capacity: 0,
             durable_lsn: continues.lsn,
             sealed: false,
             sync_owed: false,
@@ -100,6 +103,7 @@ impl Committer {
         let local = self.local.clone();
         let mut view = View::new(&local)?;
         let mut builder = BatchBuilder::new(local.epoch, &self.at);
+        view.use_pack(self.at.pack)?;
         for record in &batch.records {
             let bytes = Bytes::copy_from_slice(&batch.bytes[record.body.clone()]);
             let body = Body {
@@ -138,8 +142,7 @@ impl Committer {
                 log::record_bytes(changes.len(), body)
             })
             .sum();
-        let fits =
-            self.at.offset + log::batch_bytes(records) as u64 <= self.local.config.pack_bytes;
+        let fits = self.at.offset + log::batch_bytes(records) as u64 <= self.capacity;
         // A batch that is longer than a whole pack makes its pack longer.
         if fits || self.header.is_some() {
             return Ok(());
@@ -159,6 +162,8 @@ impl Committer {
             incarnation: self.local.incarnation,
             continues: self.at,
         });
+        let usual = self.local.config.pack_bytes;
+        self.capacity = file.len().map_or(usual, |len| len.min(usual));
         self.pack = file;
         self.at.pack = number;
         self.at.offset = PAGE_BYTES;
@@ -185,6 +190,7 @@ impl Committer {
                 answers.push(Err(CommitError::Failed("the change is too long".into())));
                 continue;
             }
+            view.use_pack(self.at.pack)?;
             let placed = builder.push(changes, transaction.body.as_ref());
             let sums = transaction.body.as_ref().map_or(&[][..], |body| &body.sums);
             for change in &transaction.changes {

@@ -96,6 +96,16 @@ impl<'a> View<'a> {
         })
     }
 
+    /// A batch has records in this pack: from here on its row says what lives there. A pack without one is
+    /// not known to be dead.
+    pub fn use_pack(&mut self, pack: u32) -> Result<()> {
+        if self.live_bytes(pack)?.is_none() {
+            let record = Record::Pack(PackRecord { live_bytes: 0 });
+            self.put(&Key::Pack(pack), Some(record));
+        }
+        Ok(())
+    }
+
     /// Applies a change and everything that follows from it. Bodies have their places by now.
     pub fn apply(&mut self, change: Change) -> Result<()> {
         let old = self.get(&change.key)?;
@@ -179,7 +189,7 @@ impl<'a> View<'a> {
             Location::Pack {
                 pack, record_bytes, ..
             } => {
-                let live_bytes = self.live_bytes(pack)? + u64::from(record_bytes);
+                let live_bytes = self.live_bytes(pack)?.unwrap_or(0) + u64::from(record_bytes);
                 self.put(
                     &Key::Pack(pack),
                     Some(Record::Pack(PackRecord { live_bytes })),
@@ -203,11 +213,12 @@ impl<'a> View<'a> {
             Location::Pack {
                 pack, record_bytes, ..
             } => {
-                let live_bytes = less(self.live_bytes(pack)?, record_bytes.into());
-                self.put(
-                    &Key::Pack(pack),
-                    Some(Record::Pack(PackRecord { live_bytes })),
-                );
+                // A missing row (of a damaged index) stays missing: the collector then looks for itself.
+                if let Some(live_bytes) = self.live_bytes(pack)? {
+                    let live_bytes = less(live_bytes, record_bytes.into());
+                    let record = Record::Pack(PackRecord { live_bytes });
+                    self.put(&Key::Pack(pack), Some(record));
+                }
             }
             Location::File(id) => match self.references(id)? {
                 0 | 1 => {
@@ -230,11 +241,11 @@ impl<'a> View<'a> {
         Ok(())
     }
 
-    fn live_bytes(&mut self, pack: u32) -> Result<u64> {
-        match self.get(&Key::Pack(pack))? {
-            Some(Record::Pack(record)) => Ok(record.live_bytes),
-            _ => Ok(0),
-        }
+    fn live_bytes(&mut self, pack: u32) -> Result<Option<u64>> {
+        Ok(match self.get(&Key::Pack(pack))? {
+            Some(Record::Pack(record)) => Some(record.live_bytes),
+            _ => None,
+        })
     }
 
     fn references(&mut self, id: BlobId) -> Result<u32> {

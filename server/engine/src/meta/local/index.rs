@@ -28,15 +28,21 @@ pub struct Index {
 impl Index {
     /// Opens the index in `file`, which is empty for a new one.
     pub fn open(file: Arc<dyn DiskFile>, cache_bytes: usize) -> Result<Self> {
-        let database = Database::builder()
-            .set_cache_size(cache_bytes)
-            .create_with_backend(Backend { file })
-            .map_err(broken)?;
-        Ok(Self { database })
+        let open = || {
+            Database::builder()
+                .set_cache_size(cache_bytes)
+                .create_with_backend(Backend { file })
+                .map_err(broken)
+        };
+        guarded(open).map(|database| Self { database })
     }
 
     /// A stable look at the rows.
     pub fn read(&self) -> Result<IndexRead> {
+        guarded(|| self.begin_read())
+    }
+
+    fn begin_read(&self) -> Result<IndexRead> {
         let transaction = self.database.begin_read().map_err(broken)?;
         match transaction.open_table(ROWS) {
             Ok(table) => Ok(IndexRead { table: Some(table) }),
@@ -56,6 +62,10 @@ impl Index {
 
     /// Puts `rows` and the checkpoint they lead to into the index, in one durable transaction.
     pub fn apply(&self, rows: &Generation, checkpoint: &Checkpoint) -> Result<()> {
+        guarded(|| self.write(rows, checkpoint))
+    }
+
+    fn write(&self, rows: &Generation, checkpoint: &Checkpoint) -> Result<()> {
         let mut transaction = self.database.begin_write().map_err(broken)?;
         transaction.set_quick_repair(true);
         {
@@ -90,10 +100,12 @@ impl IndexRead {
         let Some(table) = &self.table else {
             return Ok(None);
         };
-        let value = table.get(key).map_err(broken)?;
-        value
-            .map(|value| checked(key, value.value()).map(<[u8]>::to_vec))
-            .transpose()
+        guarded(|| {
+            let value = table.get(key).map_err(broken)?;
+            value
+                .map(|value| checked(key, value.value()).map(<[u8]>::to_vec))
+                .transpose()
+        })
     }
 
     /// The first rows of `from..to`, at most `limit`.
@@ -105,21 +117,33 @@ impl IndexRead {
             return Ok((Vec::new(), None));
         }
         let upper = to.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut range = table
-            .range::<&[u8]>((Bound::Included(from), upper))
-            .map_err(broken)?;
-        let mut rows: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-        for row in range.by_ref().take(limit) {
-            let (key, value) = row.map_err(broken)?;
-            rows.push((
-                key.value().to_vec(),
-                checked(key.value(), value.value())?.to_vec(),
-            ));
-        }
-        let more = range.next().transpose().map_err(broken)?.is_some();
-        let end = rows.last().filter(|_| more).map(|(key, _)| key.clone());
-        Ok((rows, end))
+        guarded(|| {
+            let mut range = table
+                .range::<&[u8]>((Bound::Included(from), upper))
+                .map_err(broken)?;
+            let mut rows: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+            for row in range.by_ref().take(limit) {
+                let (key, value) = row.map_err(broken)?;
+                rows.push((
+                    key.value().to_vec(),
+                    checked(key.value(), value.value())?.to_vec(),
+                ));
+            }
+            let more = range.next().transpose().map_err(broken)?.is_some();
+            let end = rows.last().filter(|_| more).map(|(key, _)| key.clone());
+            Ok((rows, end))
+        })
     }
+}
+
+/// redb panics on some pages that are not what it wrote: that is damage, and no reason to fall over.
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(Error::new(
+            ErrorKind::InternalError,
+            "The index is damaged: a page of index.redb is not what was written.",
+        ))
+    })
 }
 
 fn checked<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8]> {

@@ -255,6 +255,14 @@ impl Local {
         &*self.disk
     }
 
+    /// Puts rows into the index past the log, as damage would, for tests.
+    #[cfg(test)]
+    pub(crate) fn lose_rows(&self, rows: &overlay::Generation, checkpoint: &Checkpoint) {
+        self.index
+            .apply(rows, checkpoint)
+            .expect("the index can be written");
+    }
+
     pub(crate) fn store_id(&self) -> [u8; 16] {
         self.store_id
     }

@@ -122,6 +122,11 @@ impl Overlay {
         inner.position = position;
     }
 
+    /// The point of the log that these rows reach to.
+    pub fn position(&self) -> Position {
+        self.inner.read().expect("no holder panics").position
+    }
+
     /// Closes the growing generation for the applier; `None` when there is nothing to apply.
     pub fn freeze(&self) -> Option<Arc<Frozen>> {
         let _turn = self.turn.lock().expect("no holder panics");

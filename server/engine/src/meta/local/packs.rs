@@ -14,6 +14,9 @@ pub const DIR: &str = "log";
 /// Packs that are held open at a time; others are opened again when they are read.
 const OPEN_PACKS_MAX: usize = 256;
 
+/// Shortest log file that is made when the disk is nearly full, in bytes.
+const SHORT_PACK_BYTES_MIN: u64 = 64 << 10;
+
 /// The path of a pack.
 pub fn path(number: u32) -> String {
     format!("{DIR}/{number:08}.pack")
@@ -118,7 +121,11 @@ impl Packs {
     /// Takes a pack that recovery found unwritten as the spare.
     pub fn adopt_spare(&self, number: u32) -> io::Result<()> {
         let file = self.disk.open(&path(number))?;
-        file.allocate(self.pack_bytes)?;
+        if let Err(error) = file.allocate(self.pack_bytes)
+            && (error.kind() != io::ErrorKind::StorageFull || file.len()? < SHORT_PACK_BYTES_MIN)
+        {
+            return Err(error);
+        }
         self.lock().spare = Some((number, file));
         Ok(())
     }
@@ -175,17 +182,34 @@ impl Packs {
 
     fn fill(&self, number: u32, zero: bool) -> io::Result<Pack> {
         let file = self.disk.create(&path(number))?;
-        file.allocate(self.pack_bytes)?;
+        let pack_bytes = self.reserve(&*file)?;
         if zero {
             let zeros = vec![0; 1 << 20];
-            for offset in (0..self.pack_bytes).step_by(zeros.len()) {
-                let n = zeros.len().min((self.pack_bytes - offset) as usize);
+            for offset in (0..pack_bytes).step_by(zeros.len()) {
+                let n = zeros.len().min((pack_bytes - offset) as usize);
                 file.write_at(&zeros[..n], offset)?;
             }
             file.sync_data()?;
         }
         self.disk.sync_dir(DIR)?;
         Ok((number, file))
+    }
+
+    /// Reserves the usual length, or a part of it when the disk is nearly full: better a short log than none.
+    fn reserve(&self, file: &dyn DiskFile) -> io::Result<u64> {
+        let mut pack_bytes = self.pack_bytes;
+        loop {
+            match file.allocate(pack_bytes) {
+                Ok(()) => return Ok(pack_bytes),
+                Err(error)
+                    if error.kind() == io::ErrorKind::StorageFull
+                        && pack_bytes / 4 >= SHORT_PACK_BYTES_MIN =>
+                {
+                    pack_bytes /= 4;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {

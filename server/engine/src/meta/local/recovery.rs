@@ -12,6 +12,7 @@ use crate::{
     disk::{Disk, DiskFile},
     env::Env,
     meta::{
+        key::Key,
         local::{
             Local, LocalConfig,
             applier::Applier,
@@ -45,7 +46,7 @@ pub fn open(disk: Arc<dyn Disk>, config: LocalConfig, env: Env) -> Result<Opened
         disk.sync_dir(directory)
             .map_err(|e| OpenError::io("the directory of the store could not be synced", e))?;
     }
-    let index = open_index(&*disk, &config)?;
+    let (index, is_index_new) = open_index(&*disk, &config)?;
     let checkpoint = index
         .checkpoint()
         .map_err(|e| index_failed("The index cannot be read", &e))?;
@@ -53,6 +54,9 @@ pub fn open(disk: Arc<dyn Disk>, config: LocalConfig, env: Env) -> Result<Opened
         Log::survey(&*disk, store_id).map_err(|e| OpenError::io("the log could not be read", e))?;
     let head = log.head(checkpoint.as_ref())?;
     let segments = log.segments(head, checkpoint.as_ref())?;
+    if head.is_none() && checkpoint.is_none() {
+        must_be_empty(&*disk, is_index_new)?;
+    }
 
     let seen = log
         .packs
@@ -79,7 +83,13 @@ pub fn open(disk: Arc<dyn Disk>, config: LocalConfig, env: Env) -> Result<Opened
     let tail = log.replay(&local, &mut applier, start, &segments)?;
     log.refuse_if_more_was_durable(head, &tail)?;
     log.tidy(&local, head, &segments, &tail)?;
+    let left = tail.before.pack;
+    use_packs(&local, &segments, left)
+        .map_err(|e| index_failed("The log could not be replayed", &e))?;
     let committer = begin_fresh_pack(&local, tail)?;
+    if !planted::is(Bug::SkipRewrite) {
+        remove_bypassed(&local, &log, &segments, left)?;
+    }
     Ok(Opened {
         local,
         committer,
@@ -87,9 +97,73 @@ pub fn open(disk: Arc<dyn Disk>, config: LocalConfig, env: Env) -> Result<Opened
     })
 }
 
-fn open_index(disk: &dyn Disk, config: &LocalConfig) -> Result<Index, OpenError> {
+/// Without a log and without a checkpoint this must be the first start, cut short: nothing was acknowledged,
+/// so there is nothing but an empty index. Else something was taken away, and what is left must not be
+/// taken for an empty store, whose files nobody names.
+fn must_be_empty(disk: &dyn Disk, is_index_new: bool) -> Result<(), OpenError> {
+    let objects = disk
+        .read_dir("objects")
+        .map_err(|e| OpenError::io("objects/ could not be read", e))?;
+    if is_index_new || !objects.is_empty() {
+        return Err(damaged(
+            "The store has neither an index (index.redb) nor a log (log/) that can be read.".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// Gives every pack of the log a row, so that one without is known to be damage or no part of the log: also
+/// those whose only records were in the last batch, which the fresh pack has now.
+fn use_packs(local: &Local, segments: &[Segment], left: u32) -> Result<(), Error> {
+    let position = local.overlay.position();
+    let mut view = View::new(local)?;
+    for number in segments.iter().map(|segment| segment.header.number) {
+        if number <= left {
+            view.use_pack(number)?;
+        }
+    }
+    view.publish(position);
+    Ok(())
+}
+
+/// Removes packs that the log goes past: what they hold is there anew in later ones.
+fn remove_bypassed(
+    local: &Local,
+    log: &Log,
+    segments: &[Segment],
+    left: u32,
+) -> Result<(), OpenError> {
+    let on_the_way = |n: u32| segments.iter().any(|segment| segment.header.number == n);
+    let first = segments.first().map_or(0, |segment| segment.header.number);
+    let last = segments.last().map_or(0, |segment| segment.header.number);
+    for number in log
+        .packs
+        .keys()
+        .copied()
+        .filter(|&n| n >= first && n <= last)
+    {
+        if on_the_way(number) && number <= left {
+            continue;
+        }
+        let row = local.get(&Key::Pack(number));
+        if row
+            .map_err(|e| index_failed("The index cannot be read", &e))?
+            .is_none()
+        {
+            local
+                .packs
+                .remove(number)
+                .map_err(|e| OpenError::io("a superfluous log file could not be removed", e))?;
+        }
+    }
+    Ok(())
+}
+
+fn open_index(disk: &dyn Disk, config: &LocalConfig) -> Result<(Index, bool), OpenError> {
+    let mut is_new = false;
     let file = match disk.open(format::INDEX) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            is_new = true;
             // Lost, but what it held follows from the log as long as the log goes back to its beginning.
             let made = disk.create(format::INDEX);
             made.and_then(|file| disk.sync_dir("").map(|()| file))
@@ -97,8 +171,9 @@ fn open_index(disk: &dyn Disk, config: &LocalConfig) -> Result<Index, OpenError>
         opened => opened,
     };
     let file = file.map_err(|e| OpenError::io("the index could not be opened", e))?;
-    Index::open(file, config.index_cache_bytes)
-        .map_err(|e| index_failed("The index (index.redb) cannot be opened", &e))
+    let index = Index::open(file, config.index_cache_bytes)
+        .map_err(|e| index_failed("The index (index.redb) cannot be opened", &e))?;
+    Ok((index, is_new))
 }
 
 /// A stretch of one pack that belongs to the log.
@@ -337,6 +412,13 @@ impl Log {
             };
             done.map_err(|e| OpenError::io("the log could not be tidied", e))?;
         }
+        // What was reserved behind the end is given back now: a full disk may need it for the fresh pack.
+        if let Some(pack) = self.packs.get(&tail.end.pack)
+            && pack.len > tail.end.offset
+            && let Err(error) = pack.file.set_len(tail.end.offset)
+        {
+            tracing::warn!(pack = tail.end.pack, %error, "the unused end of a log file stays");
+        }
         // The log leaves its last pack where the fresh one continues it.
         let left = match planted::is(Bug::SkipRewrite) {
             true => tail.end,
@@ -377,6 +459,9 @@ fn publish(
 ) -> Result<(), OpenError> {
     let replayed = (|| {
         let mut view = View::new(local)?;
+        if !batch.records.is_empty() {
+            view.use_pack(pack)?;
+        }
         for record in &batch.records {
             for change in record.located(pack, offset) {
                 view.apply(change)?;

@@ -148,6 +148,10 @@ impl MetaStore for LocalStore {
         })
     }
 
+    fn stopped(&self) -> Option<String> {
+        self.local.stopped()
+    }
+
     fn open_inline(&self, location: &Location) -> Result<Option<InlineBody>> {
         self.local.open_inline(location)
     }
