@@ -196,7 +196,11 @@ impl<F: Fn(&str) -> Option<std::ffi::OsString>> Values<F> {
 
     fn flag(&self, setting: &Setting) -> Result<bool, ConfigError> {
         let text = self.text_or_default(setting)?;
-        Ok(matches!(text.as_str(), "1" | "true" | "TRUE" | "True"))
+        match text.to_ascii_lowercase().as_str() {
+            "1" | "true" | "yes" | "on" => Ok(true),
+            "" | "0" | "false" | "no" | "off" => Ok(false),
+            _ => refuse(format!("{} is {text:?}: it is 1 or 0", setting.variable)),
+        }
     }
 
     /// A number in `range`; anything else becomes a notice, and the default stays.

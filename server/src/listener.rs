@@ -221,7 +221,9 @@ fn bind(addr: SocketAddr) -> io::Result<TcpSocket> {
 fn advice(error: &io::Error, variable: &str) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("stop what uses it, or choose another {variable}")
+            format!(
+                "another process (or another Jay) uses it: stop that one, or choose another {variable}"
+            )
         }
         io::ErrorKind::PermissionDenied => {
             format!("ports below 1024 need rights; choose a higher one in {variable}")

@@ -2,9 +2,9 @@
 //!
 //! The one place that shows secrets, and only on standard output, never in the log.
 
-use std::{fmt::Write as _, net::SocketAddr};
+use std::{fmt::Write as _, io::Write as _, net::SocketAddr};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -27,14 +27,18 @@ pub fn run(args: &PrintConfigArgs, config: &Config) -> anyhow::Result<()> {
     let Some(connection) = Connection::find(config)? else {
         bail!(
             "no credentials in {}: start `jay` there first, or set JAY_SEED_TOKEN_ACCOUNT, _ID and _SECRET",
-            config.data_dir.display()
+            std::path::absolute(&config.data_dir)
+                .unwrap_or_default()
+                .display()
         );
     };
-    match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&connection)?),
-        false => print!("{}", *connection.lines_to_paste()),
-    }
-    Ok(())
+    let text = match args.json {
+        true => Zeroizing::new(serde_json::to_string_pretty(&connection)? + "\n"),
+        false => connection.lines_to_paste(),
+    };
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("standard output could not be written")
 }
 
 /// All that a client needs.
@@ -128,7 +132,7 @@ impl Connection {
 #   s3 = boto3.client("s3")
 #   s3.put_object(Bucket="{bucket}", Key="hello", Body=b"world")
 # curl
-#   curl --aws-sigv4 "aws:amz:$AWS_DEFAULT_REGION:s3" --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" \
+#   curl --fail-with-body --aws-sigv4 "aws:amz:$AWS_DEFAULT_REGION:s3" --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" \
 #        -H "x-amz-content-sha256: UNSIGNED-PAYLOAD" -T README.md "$AWS_ENDPOINT_URL/{bucket}/README.md"
 "#
         );

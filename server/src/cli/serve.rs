@@ -4,7 +4,7 @@
 //! is opened, the secrets are on disk before the store uses them, and the S3 port lets nobody in before
 //! recovery is done.
 
-use std::{sync::Arc, time::Duration};
+use std::{io::Write as _, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use jay_engine::{BucketName, Engine, EngineConfig, ErrorKind, SeedOutcome, SeedToken};
@@ -13,6 +13,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
+use zeroize::Zeroizing;
 
 use super::print_config::Connection;
 use crate::{
@@ -137,7 +138,10 @@ fn stop_on_signals(health: Health) -> anyhow::Result<watch::Receiver<bool>> {
                     let _ = stop.send(true);
                 }
                 // What was acknowledged is durable: the next start recovers it.
-                false => std::process::exit(1),
+                false => {
+                    tracing::warn!("jay: stopped at once by a second signal");
+                    std::process::exit(1)
+                }
             }
         }
     });
@@ -200,17 +204,26 @@ impl Store {
             Origin::Configured => {}
             Origin::Made => {
                 if let Some(connection) = Connection::find(config)? {
-                    println!(
+                    let path = Credentials::path(&config.data_dir);
+                    let greeting = Zeroizing::new(format!(
                         "\nJay is ready. This store is new; its credentials are kept in {} and shown\n\
-                         again by `{}`. Paste into a shell:\n\n{}",
-                        Credentials::path(&config.data_dir).display(),
+                         again by `{}`. Paste into a shell:\n\n{}\n",
+                        std::path::absolute(&path).unwrap_or(path).display(),
                         print_config_command(config),
                         *connection.lines_to_paste()
-                    );
+                    ));
+                    // A reader that has gone is no reason to stop serving: `print-config` shows it again.
+                    if let Err(error) = std::io::stdout().write_all(greeting.as_bytes()) {
+                        tracing::warn!(%error, "how to connect could not be printed");
+                    }
                 }
             }
             Origin::Kept => {
-                tracing::info!("`{}` shows how to connect", print_config_command(config));
+                tracing::info!(
+                    "ready on http://{}; `{}` shows how to connect",
+                    config.listen_addr.connect_addr(),
+                    print_config_command(config)
+                );
             }
         }
         Ok(())

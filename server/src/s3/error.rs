@@ -40,6 +40,12 @@ impl Error {
         )
     }
 
+    /// The same refusal with one more sentence that says what to do.
+    pub(crate) fn with_hint(mut self, hint: &str) -> Self {
+        self.message = format!("{} {hint}", self.message);
+        self
+    }
+
     /// The same refusal with one more element in its XML.
     pub(crate) fn with_detail(mut self, element: &'static str, text: impl Into<String>) -> Self {
         self.details.push((element, text.into()));

@@ -127,6 +127,12 @@ impl S3 {
         B: hyper::body::Body<Data = Bytes> + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        for name in [header::HOST, header::AUTHORIZATION] {
+            if parts.headers.get_all(&name).iter().count() > 1 {
+                let message = format!("A request has one {name} header.");
+                return Err(Error::new(ErrorKind::InvalidRequest, message));
+            }
+        }
         let target = Target::of(parts, &self.settings.vhost_domains)?;
         context.bucket.clone_from(&target.bucket);
         context.key.clone_from(&target.key);
@@ -191,11 +197,14 @@ impl S3 {
 
 /// The refusal of a request without an `Authorization` header.
 fn refuse_unsigned(query: &Query) -> Error {
-    if query.has("X-Amz-Signature") || query.has("X-Amz-Algorithm") || query.has("X-Jay-Token") {
-        return Error::not_implemented("A signature in the query string");
-    }
-    if query.has("AWSAccessKeyId") {
-        return sigv4::only_v4();
+    let signs = [
+        "X-Amz-Signature",
+        "X-Amz-Algorithm",
+        "X-Jay-Token",
+        "AWSAccessKeyId",
+    ];
+    if signs.iter().any(|name| query.has(name)) {
+        return Error::not_implemented("A presigned URL (a signature in the query string)");
     }
     sigv4::anonymous()
 }

@@ -199,7 +199,7 @@ pub(crate) fn route(
         (Some(_), None) => route_bucket(method, query, headers)?,
         (Some(_), Some(_)) => route_object(method, query)?,
     };
-    must_serve_parameters(operation, query)?;
+    must_serve_parameters(method, operation, query)?;
     must_serve_headers(headers)?;
     Ok(operation)
 }
@@ -238,7 +238,7 @@ fn route_bucket(method: &Method, query: &Query, headers: &HeaderMap) -> Result<O
         Method::DELETE => Operation::DeleteBucket,
         Method::POST if query.has("delete") => Operation::DeleteObjects,
         Method::POST => {
-            must_serve_parameters_of("POST", &[], query)?;
+            must_serve_parameters_of(method, &[], query)?;
             let is_form = headers.get(header::CONTENT_TYPE).is_some_and(|value| {
                 value
                     .as_bytes()
@@ -261,30 +261,37 @@ fn route_object(method: &Method, query: &Query) -> Result<Operation> {
         Method::PUT => Operation::PutObject,
         Method::DELETE => Operation::DeleteObject,
         _ => {
-            must_serve_parameters_of(method.as_str(), &[], query)?;
+            must_serve_parameters_of(method, &[], query)?;
             return Err(not_allowed(method));
         }
     })
 }
 
-fn must_serve_parameters(operation: Operation, query: &Query) -> Result<()> {
+fn must_serve_parameters(method: &Method, operation: Operation, query: &Query) -> Result<()> {
     let served: &[&str] = match operation {
         Operation::GetBucketLocation => &["location"],
         Operation::DeleteObjects => &["delete"],
         _ => &[],
     };
-    must_serve_parameters_of(operation.name(), served, query)
+    must_serve_parameters_of(method, served, query)
 }
 
-fn must_serve_parameters_of(operation: &str, served: &[&str], query: &Query) -> Result<()> {
+fn must_serve_parameters_of(method: &Method, served: &[&str], query: &Query) -> Result<()> {
     let refused = query.iter().find(|(name, value)| {
         let is_current_version = *name == "versionId" && *value == "null";
         SUB_RESOURCES.contains(name) && !served.contains(name) && !is_current_version
     });
     match refused {
         None => Ok(()),
+        Some((name @ ("uploads" | "uploadId" | "partNumber"), _)) => Err(Error::not_implemented(
+            &format!("A multipart upload ('{name}')"),
+        )
+        .with_hint(
+            "Send the object in one request: for the AWS CLI, aws configure set \
+             default.s3.multipart_threshold 5GB; for boto3, TransferConfig(multipart_threshold=5 * 1024**3).",
+        )),
         Some((name, _)) => {
-            let what = format!("The query parameter '{name}' of {operation}");
+            let what = format!("The sub-resource '?{name}', here with {method},");
             Err(Error::not_implemented(&what))
         }
     }
@@ -301,6 +308,10 @@ fn must_serve_headers(headers: &HeaderMap) -> Result<()> {
     });
     match refused {
         None => Ok(()),
+        Some((name, _)) if name == "x-amz-copy-source" => {
+            Err(Error::not_implemented("CopyObject (x-amz-copy-source)")
+                .with_hint("Download the object and upload it under the other key."))
+        }
         Some((name, _)) => Err(Error::not_implemented(&format!("The header '{name}'"))),
     }
 }
