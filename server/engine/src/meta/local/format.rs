@@ -50,6 +50,17 @@ fn create(disk: &Arc<dyn Disk>, env: &Env) -> Result<[u8; 16], OpenError> {
                 .into(),
         });
     }
+    let names = disk
+        .read_dir("")
+        .map_err(|e| OpenError::io("the directory could not be read", e))?;
+    if let Some(name) = names.iter().find(|name| !may_be_ours(name)) {
+        return Err(OpenError::Damaged {
+            what: format!(
+                "The directory has files that are not Jay's ({name}), so no store was made in it: give \
+                 Jay a directory of its own (JAY_DATA_DIR)."
+            ),
+        });
+    }
     let made = make(disk, env);
     made.map_err(|e| OpenError::io("a new store could not be made", e))
 }
@@ -74,6 +85,22 @@ fn make(disk: &Arc<dyn Disk>, env: &Env) -> io::Result<[u8; 16]> {
     disk.rename(TEMPORARY, FILE)?;
     disk.sync_dir("")?;
     Ok(store_id)
+}
+
+/// What a first start that was cut short may have left, and what file systems put into their roots.
+fn may_be_ours(name: &str) -> bool {
+    const OURS: [&str; 6] = [
+        FILE,
+        TEMPORARY,
+        INDEX,
+        INDEX_TEMPORARY,
+        "LOCK",
+        "lost+found",
+    ];
+    OURS.contains(&name)
+        || DIRECTORIES.contains(&name)
+        || name.starts_with("credentials")
+        || name.starts_with('.')
 }
 
 fn remove_if_there(disk: &dyn Disk, path: &str) -> io::Result<()> {
@@ -121,4 +148,30 @@ fn decode(bytes: &[u8; 64]) -> Result<[u8; 16], OpenError> {
     let mut store_id = [0; 16];
     store_id.copy_from_slice(&bytes[16..32]);
     Ok(store_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::simulated::SimulatedDisk;
+
+    #[test]
+    fn a_directory_with_other_files_does_not_become_a_store() {
+        let photos = SimulatedDisk::new(1);
+        photos.create("holiday.jpg").unwrap();
+        let photos: Arc<dyn Disk> = photos;
+        let refused = open_or_create(&photos, &Env::real())
+            .unwrap_err()
+            .to_string();
+        assert!(refused.contains("holiday.jpg"), "{refused}");
+        assert_eq!(photos.read_dir("").unwrap(), ["holiday.jpg"]);
+
+        let begun = SimulatedDisk::new(2);
+        for name in ["LOCK", "credentials", "FORMAT.new", "index.new"] {
+            begun.create(name).unwrap();
+        }
+        let begun: Arc<dyn Disk> = begun;
+        let id = open_or_create(&begun, &Env::real()).unwrap();
+        assert_eq!(open_or_create(&begun, &Env::real()).unwrap(), id);
+    }
 }
