@@ -88,7 +88,7 @@ pub fn open(disk: Arc<dyn Disk>, config: LocalConfig, env: Env) -> Result<Opened
         .map_err(|e| index_failed("The log could not be replayed", &e))?;
     let committer = begin_fresh_pack(&local, tail)?;
     if !planted::is(Bug::SkipRewrite) {
-        remove_bypassed(&local, &log, &segments, left)?;
+        remove_bypassed(&local, &log, &segments, start.pack, left)?;
     }
     Ok(Opened {
         local,
@@ -126,15 +126,16 @@ fn use_packs(local: &Local, segments: &[Segment], left: u32) -> Result<(), Error
     Ok(())
 }
 
-/// Removes packs that the log goes past: what they hold is there anew in later ones.
+/// Removes packs that the log goes past: starts that failed left them, or what they hold is in later ones.
 fn remove_bypassed(
     local: &Local,
     log: &Log,
     segments: &[Segment],
+    // The pack of the checkpoint (0 when there is none): those before it are not the log's any more.
+    first: u32,
     left: u32,
 ) -> Result<(), OpenError> {
     let on_the_way = |n: u32| segments.iter().any(|segment| segment.header.number == n);
-    let first = segments.first().map_or(0, |segment| segment.header.number);
     let last = segments.last().map_or(0, |segment| segment.header.number);
     for number in log
         .packs
