@@ -49,7 +49,7 @@ def test_a_first_start_prints_lines_that_work(new_server):
         curl = re.search(r"#   (curl .*\n)#( .*\n)", printed)
         with tempfile.TemporaryDirectory() as directory:
             Path(directory, "README.md").write_text("by curl")
-            command = "\n".join([*exports, "".join(curl.groups()).replace("curl ", "curl -sSf ")])
+            command = "\n".join([*exports, "".join(curl.groups()).replace("curl ", "curl -sS ")])
             subprocess.run(["bash", "-ec", command], env=clean_environment(), cwd=directory, check=True)
         assert server.client().request("GET", "/default/README.md").body == b"by curl"
 
