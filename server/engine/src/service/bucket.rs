@@ -41,7 +41,7 @@ impl Service {
         requires.add(
             Precondition::Absent(key.clone()),
             ErrorKind::BucketAlreadyExists,
-            "raced",
+            "The bucket name was taken and given up meanwhile: try again.",
         );
         requires.add(
             Precondition::Absent(Key::BucketStats(record.id)),
