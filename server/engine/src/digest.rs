@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     error::{Error, ErrorKind, Result},
-    types::{Checksum, ChecksumAlgorithm, ETag, PutOptions},
+    types::{Checksum, ChecksumAlgorithm, ETag, PartOptions},
 };
 
 /// Sums under way. Each is optional, so that MD5 can be computed on a thread of its own.
@@ -130,16 +130,11 @@ pub struct Sums {
 impl Sums {
     /// The MD5 in hex: the ETag of an object that was written at once.
     pub fn etag(&self) -> ETag {
-        ETag::new(
-            self.md5
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect::<String>(),
-        )
+        ETag::of_md5(&self.md5)
     }
 
     /// Compares with everything that the writer said the sums would be.
-    pub fn check(&self, options: &PutOptions, trailer: Option<&Checksum>) -> Result<()> {
+    pub fn check(&self, options: &PartOptions, trailer: Option<&Checksum>) -> Result<()> {
         if options
             .content_sha256
             .is_some_and(|sha256| !same(&sha256, &self.sha256))
@@ -177,6 +172,19 @@ impl Sums {
     }
 }
 
+/// The CRC of two bodies one behind the other, from those of each and the length of the second.
+pub fn combine(algorithm: ChecksumAlgorithm, first: u64, second: u64, second_bytes: u64) -> u64 {
+    let algorithm = match algorithm {
+        ChecksumAlgorithm::Crc32 => crc_fast::CrcAlgorithm::Crc32IsoHdlc,
+        ChecksumAlgorithm::Crc32c => crc_fast::CrcAlgorithm::Crc32Iscsi,
+        ChecksumAlgorithm::Crc64Nvme => crc_fast::CrcAlgorithm::Crc64Nvme,
+        ChecksumAlgorithm::Sha1 | ChecksumAlgorithm::Sha256 => {
+            unreachable!("the checksum of a whole upload is a CRC, or composite")
+        }
+    };
+    crc_fast::checksum_combine(algorithm, first, second, second_bytes)
+}
+
 fn same(a: &[u8], b: &[u8]) -> bool {
     a.ct_eq(b).into()
 }
@@ -184,6 +192,33 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn combined_crcs_are_those_of_the_whole() {
+        let crc = |bytes: &[u8], algorithm| {
+            let value = Digests::of(bytes, Some(algorithm)).finish().chosen;
+            let value = value.unwrap().value;
+            value
+                .iter()
+                .fold(0, |crc, byte| crc << 8 | u64::from(*byte))
+        };
+        for algorithm in [
+            ChecksumAlgorithm::Crc32,
+            ChecksumAlgorithm::Crc32c,
+            ChecksumAlgorithm::Crc64Nvme,
+        ] {
+            for cut in 0..=9 {
+                let (first, second) = b"123456789".split_at(cut);
+                let (a, b) = (crc(first, algorithm), crc(second, algorithm));
+                let whole = combine(algorithm, a, b, second.len() as u64);
+                assert_eq!(
+                    whole,
+                    crc(b"123456789", algorithm),
+                    "{algorithm:?} at {cut}"
+                );
+            }
+        }
+    }
 
     #[test]
     fn sums_of_the_check_string_are_the_published_ones() {

@@ -8,7 +8,7 @@
 //! # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
 //! # let dir = tempfile::tempdir().unwrap();
 //! # let secret = zeroize::Zeroizing::new("an access secret".to_owned());
-//! use jay_engine::{BucketName, Engine, EngineConfig, ObjectKey, PutOptions, SeedToken};
+//! use jay_engine::{BucketName, Engine, EngineConfig, ObjectKey, PutOptions, SeedToken, Select};
 //!
 //! let config = EngineConfig::new(dir.path(), "a signing secret of at least 32 bytes");
 //! let engine = Engine::open(config).unwrap();
@@ -24,7 +24,7 @@
 //! let stored = put.finish(None).await?;
 //! assert_eq!(stored.etag.as_str(), "5d41402abc4b2a76b9719d911017c592");
 //!
-//! let mut got = engine.get_object(&caller, &bucket, &key, None).await?;
+//! let mut got = engine.get_object(&caller, &bucket, &key, Select::Whole).await?;
 //! assert_eq!(got.next().await?.as_deref(), Some(&b"hello"[..]));
 //! # Ok::<_, jay_engine::Error>(())
 //! # }).unwrap();
@@ -75,7 +75,9 @@ pub use crate::{
     error::{Error, ErrorKind, Result},
     meta::local::LocalConfig,
     service::{
-        object::{ObjectReader, ObjectWriter},
+        multipart::PartWriter,
+        object::ObjectWriter,
+        read::ObjectReader,
         token::{SeedOutcome, SeedReport, SeedToken},
     },
     types::*,
@@ -289,9 +291,9 @@ impl Engine {
         caller: &Caller,
         bucket: &BucketName,
         key: &ObjectKey,
-        range: Option<ByteRange>,
+        select: Select,
     ) -> Result<ObjectReader> {
-        self.service.get_object(caller, bucket, key, range).await
+        self.service.get_object(caller, bucket, key, select).await
     }
 
     /// What an object is, without its body.
@@ -324,6 +326,159 @@ impl Engine {
         self.service.delete_objects(caller, bucket, keys).await
     }
 
+    /// Makes a second object of the same bytes, or gives an object other metadata (S3 API, CopyObject).
+    ///
+    /// # Errors
+    /// [`ErrorKind::PreconditionFailed`] when a condition on source or destination does not hold,
+    /// [`ErrorKind::InvalidRequest`] for a copy onto itself that changes nothing.
+    pub async fn copy_object(
+        &self,
+        caller: &Caller,
+        source: &CopySource,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        options: CopyOptions,
+    ) -> Result<ObjectInfo> {
+        let service = &self.service;
+        service
+            .copy_object(caller, source, bucket, key, options)
+            .await
+    }
+
+    /// The tags of an object.
+    pub async fn get_object_tagging(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        key: &ObjectKey,
+    ) -> Result<Tags> {
+        self.service.get_object_tagging(caller, bucket, key)
+    }
+
+    /// Gives an object these tags in place of those it has.
+    pub async fn put_object_tagging(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        tags: Tags,
+    ) -> Result<()> {
+        let service = &self.service;
+        service.put_object_tagging(caller, bucket, key, tags).await
+    }
+
+    /// Begins a multipart upload (S3 API, CreateMultipartUpload).
+    pub async fn create_multipart_upload(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        options: UploadOptions,
+    ) -> Result<UploadInfo> {
+        let service = &self.service;
+        service
+            .create_multipart_upload(caller, bucket, key, options)
+            .await
+    }
+
+    /// Checks rights and upload, then takes the body of a part; `number` is 1 to [`PART_NUMBER_MAX`].
+    pub async fn upload_part(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        upload_id: UploadId,
+        number: u16,
+        options: PartOptions,
+    ) -> Result<PartWriter> {
+        let service = &self.service;
+        service
+            .upload_part(caller, bucket, key, upload_id, number, options)
+            .await
+    }
+
+    /// Makes a part of an object or a range of it (S3 API, UploadPartCopy).
+    #[allow(clippy::too_many_arguments)] // each is one of the request
+    pub async fn upload_part_copy(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        upload_id: UploadId,
+        number: u16,
+        source: &CopySource,
+        range: Option<ByteRange>,
+    ) -> Result<PartInfo> {
+        let service = &self.service;
+        service
+            .upload_part_copy(caller, (bucket, key), upload_id, number, source, range)
+            .await
+    }
+
+    /// Makes an object of the listed parts, by reference (S3 API, CompleteMultipartUpload). Answers the same
+    /// when it comes again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidPart`], [`ErrorKind::InvalidPartOrder`], [`ErrorKind::EntityTooSmall`],
+    /// [`ErrorKind::NoSuchUpload`], [`ErrorKind::PreconditionFailed`], [`ErrorKind::BadDigest`].
+    pub async fn complete_multipart_upload(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        upload_id: UploadId,
+        parts: &[CompletedPart],
+        options: CompleteOptions,
+    ) -> Result<ObjectInfo> {
+        let service = &self.service;
+        service
+            .complete_multipart_upload(caller, bucket, key, upload_id, parts, options)
+            .await
+    }
+
+    /// Gives up a multipart upload; its parts go.
+    pub async fn abort_multipart_upload(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        upload_id: UploadId,
+    ) -> Result<()> {
+        let service = &self.service;
+        service
+            .abort_multipart_upload(caller, bucket, key, upload_id)
+            .await
+    }
+
+    /// One page of the parts of an open upload.
+    pub async fn list_parts(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        upload_id: UploadId,
+        options: &ListPartsOptions,
+    ) -> Result<PartPage> {
+        let (caller, bucket, key) = (caller.clone(), bucket.clone(), key.clone());
+        let options = *options;
+        self.blocking(move |service| {
+            service.list_parts(&caller, &bucket, &key, upload_id, &options)
+        })
+        .await
+    }
+
+    /// One page of the open uploads of a bucket.
+    pub async fn list_multipart_uploads(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        options: &ListUploadsOptions,
+    ) -> Result<UploadPage> {
+        let (caller, bucket, options) = (caller.clone(), bucket.clone(), options.clone());
+        self.blocking(move |service| service.list_multipart_uploads(&caller, &bucket, &options))
+            .await
+    }
+
     /// One page of a listing.
     pub async fn list_objects(
         &self,
@@ -331,12 +486,18 @@ impl Engine {
         bucket: &BucketName,
         options: &ListOptions,
     ) -> Result<ListPage> {
-        let (service, caller) = (self.service.clone(), caller.clone());
-        let (bucket, options) = (bucket.clone(), options.clone());
-        let page = move || service.list_objects(&caller, &bucket, &options);
-        tokio::task::spawn_blocking(page).await.map_err(|error| {
-            Error::new(ErrorKind::InternalError, "A task of the store failed.").with_source(error)
-        })?
+        let (caller, bucket, options) = (caller.clone(), bucket.clone(), options.clone());
+        self.blocking(move |service| service.list_objects(&caller, &bucket, &options))
+            .await
+    }
+
+    /// Runs what may read many rows where waiting is allowed.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Service) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let service = self.service.clone();
+        service::blocking(move || work(&service)).await?
     }
 
     /// Why the store refuses to write, if it does.

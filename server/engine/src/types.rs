@@ -10,6 +10,16 @@ pub const KEY_BYTES_MAX: usize = 1024;
 pub const METADATA_BYTES_MAX: usize = 2048;
 /// Largest body of one PUT, in bytes (5 GiB, as S3).
 pub const PUT_BYTES_MAX: u64 = 5 << 30;
+/// Largest object, in bytes (5 TiB, as S3); what is over [`PUT_BYTES_MAX`] comes in parts.
+pub const OBJECT_BYTES_MAX: u64 = 5 << 40;
+/// Highest number of a part.
+pub const PART_NUMBER_MAX: u16 = 10_000;
+/// Most tags of one object.
+pub const TAGS_MAX: usize = 10;
+/// Longest key of a tag, in characters.
+pub const TAG_KEY_CHARS_MAX: usize = 128;
+/// Longest value of a tag, in characters.
+pub const TAG_VALUE_CHARS_MAX: usize = 256;
 /// Most entries of one page of a listing.
 pub const LIST_PAGE_MAX: usize = 1000;
 
@@ -115,6 +125,12 @@ impl ETag {
         Self(tag.into())
     }
 
+    /// The tag of a body that came at once: its MD5 in hex.
+    pub(crate) fn of_md5(md5: &[u8; 16]) -> Self {
+        let hex: String = md5.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self::new(hex)
+    }
+
     /// The tag without quotes.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -218,7 +234,29 @@ impl ChecksumAlgorithm {
     }
 }
 
-/// A checksum over a whole body; `value` is big-endian and of the algorithm's length.
+/// What the checksum of an object that came in parts was computed from.
+///
+/// Source: S3 user guide, "Checking object integrity", full object and composite checksums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChecksumType {
+    /// The bytes of the object.
+    #[default]
+    FullObject,
+    /// The checksums of its parts.
+    Composite,
+}
+
+impl ChecksumType {
+    /// The name that S3 uses: `FULL_OBJECT`, `COMPOSITE`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FullObject => "FULL_OBJECT",
+            Self::Composite => "COMPOSITE",
+        }
+    }
+}
+
+/// A checksum; `value` is big-endian and of the algorithm's length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checksum {
     /// The algorithm.
@@ -257,6 +295,66 @@ impl ContentHeaders {
     }
 }
 
+/// One tag of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Tag {
+    pub key: String,
+    pub value: String,
+}
+
+/// The tags of an object, in the order given: at most [`TAGS_MAX`], no key twice.
+///
+/// Source: S3 user guide, "Categorizing your objects using tags".
+///
+/// ```
+/// use jay_engine::{Tag, Tags};
+/// let tag = |key: &str, value: &str| Tag { key: key.into(), value: value.into() };
+/// assert!(Tags::new(vec![tag("colour", "red"), tag("size", "")]).is_ok());
+/// assert!(Tags::new(vec![tag("colour", "red"), tag("colour", "blue")]).is_err());
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tags(Vec<Tag>);
+
+impl Tags {
+    /// Checks the tags; [`ErrorKind::BadRequest`] when there are too many, else [`ErrorKind::InvalidTag`].
+    pub fn new(tags: Vec<Tag>) -> Result<Self> {
+        let refuse = |why: String| Err(Error::new(ErrorKind::InvalidTag, why));
+        if tags.len() > TAGS_MAX {
+            return Err(Error::new(
+                ErrorKind::BadRequest,
+                format!("Object tags cannot be greater than {TAGS_MAX}."),
+            ));
+        }
+        for (i, tag) in tags.iter().enumerate() {
+            if tag.key.is_empty() || tag.key.chars().count() > TAG_KEY_CHARS_MAX {
+                return refuse(format!(
+                    "The TagKey you have provided is invalid: it has 1 to {TAG_KEY_CHARS_MAX} characters."
+                ));
+            }
+            if tag.value.chars().count() > TAG_VALUE_CHARS_MAX {
+                return refuse(format!(
+                    "The TagValue you have provided is invalid: it has at most {TAG_VALUE_CHARS_MAX} characters."
+                ));
+            }
+            if tags[..i].iter().any(|other| other.key == tag.key) {
+                return refuse("Cannot provide multiple Tags with the same key.".to_owned());
+            }
+        }
+        Ok(Self(tags))
+    }
+
+    /// The tags.
+    pub fn iter(&self) -> std::slice::Iter<'_, Tag> {
+        self.0.iter()
+    }
+
+    /// True when there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// What must hold for a write to happen; decided inside the commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conditions {
@@ -275,6 +373,8 @@ pub struct PutOptions {
     pub headers: ContentHeaders,
     /// User metadata under bare lower-case names.
     pub metadata: BTreeMap<String, String>,
+    /// Tags.
+    pub tags: Tags,
     /// MD5 that the body must have (`Content-MD5`).
     pub content_md5: Option<[u8; 16]>,
     /// SHA-256 that the body must have (`x-amz-content-sha256`).
@@ -287,6 +387,74 @@ pub struct PutOptions {
     pub conditions: Conditions,
 }
 
+/// What must hold for a read to happen, against the object that is read.
+///
+/// Source: RFC 9110, section 13; ETags without quotes and weakness, dates in whole seconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadConditions {
+    /// The ETag must be one of these; `*` is any.
+    pub if_match: Option<Vec<ETag>>,
+    /// The ETag must be none of these; `*` is any.
+    pub if_none_match: Option<Vec<ETag>>,
+    /// The object must be newer.
+    pub if_modified_since: Option<Timestamp>,
+    /// The object must not be newer.
+    pub if_unmodified_since: Option<Timestamp>,
+}
+
+/// How a conditional read goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadOutcome {
+    /// With the object.
+    Proceed,
+    /// The reader has it already.
+    NotModified,
+    /// The object is another one: what must hold and does not, as a header name.
+    Failed(&'static str),
+}
+
+impl ReadConditions {
+    /// Decides in the order of RFC 9110, section 13.2.2.
+    ///
+    /// ```
+    /// use jay_engine::{ETag, ReadConditions, ReadOutcome, Timestamp};
+    /// let has_it = ReadConditions { if_none_match: Some(vec![ETag::new("e")]), ..Default::default() };
+    /// assert_eq!(has_it.decide(&ETag::new("e"), Timestamp(0)), ReadOutcome::NotModified);
+    /// assert_eq!(has_it.decide(&ETag::new("f"), Timestamp(0)), ReadOutcome::Proceed);
+    /// ```
+    pub fn decide(&self, etag: &ETag, modified: Timestamp) -> ReadOutcome {
+        let lists = |tags: &Vec<ETag>| tags.iter().any(|tag| tag.as_str() == "*" || tag == etag);
+        let is_newer = |since: Timestamp| modified.0 / 1000 > since.0 / 1000;
+        match (&self.if_match, self.if_unmodified_since) {
+            (Some(tags), _) if !lists(tags) => return ReadOutcome::Failed("If-Match"),
+            (None, Some(since)) if is_newer(since) => {
+                return ReadOutcome::Failed("If-Unmodified-Since");
+            }
+            _ => {}
+        }
+        let is_known = match &self.if_none_match {
+            Some(tags) => lists(tags),
+            None => self.if_modified_since.is_some_and(|since| !is_newer(since)),
+        };
+        match is_known {
+            true => ReadOutcome::NotModified,
+            false => ReadOutcome::Proceed,
+        }
+    }
+}
+
+/// Which bytes of an object are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Select {
+    /// All.
+    #[default]
+    Whole,
+    /// A range.
+    Range(ByteRange),
+    /// The part of this number of a multipart upload; an object that came at once is its part 1.
+    Part(u16),
+}
+
 /// What is known of an object without its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectInfo {
@@ -294,7 +462,7 @@ pub struct ObjectInfo {
     pub key: ObjectKey,
     /// Size in bytes.
     pub size: u64,
-    /// MD5 of the body in hex.
+    /// MD5 of the body in hex; of a multipart upload MD5 of the MD5s of its parts, a hyphen, their number.
     pub etag: ETag,
     /// When it was committed.
     pub last_modified: Timestamp,
@@ -304,10 +472,16 @@ pub struct ObjectInfo {
     pub headers: ContentHeaders,
     /// User metadata under bare lower-case names.
     pub metadata: BTreeMap<String, String>,
-    /// Checksums over the whole body: the one the writer chose, if any, and always CRC64NVME.
+    /// The checksum that the writer chose, if any, and always CRC64NVME of the whole body.
     pub checksums: Vec<Checksum>,
-    /// SHA-256 of the body.
+    /// What the first of them was computed from.
+    pub checksum_type: ChecksumType,
+    /// SHA-256 of the body; of a multipart upload that of the SHA-256s of its parts.
     pub sha256: [u8; 32],
+    /// How many parts a multipart upload had; `None` for an object that came at once.
+    pub parts_count: Option<u16>,
+    /// How many tags it has.
+    pub tag_count: usize,
 }
 
 /// A bucket as its owner sees it.
@@ -348,4 +522,196 @@ pub struct ListPage {
     pub entries: Vec<ListEntry>,
     /// The last entry when more follow: the `after` of the next page.
     pub next: Option<String>,
+}
+
+/// The name of a multipart upload; later ones are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UploadId(pub(crate) u128);
+
+impl UploadId {
+    /// Reads the form that `Display` writes; [`ErrorKind::NoSuchUpload`] for anything else.
+    pub fn parse(text: &str) -> Result<Self> {
+        let is_hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+        let digits = text.len() == 32 && text.bytes().all(is_hex);
+        match u128::from_str_radix(text, 16) {
+            Ok(id) if digits => Ok(Self(id)),
+            _ => Err(no_such_upload()),
+        }
+    }
+}
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+pub(crate) fn no_such_upload() -> Error {
+    Error::new(
+        ErrorKind::NoSuchUpload,
+        "The specified upload does not exist. The upload ID may be invalid, or the upload may have been \
+         aborted or completed.",
+    )
+}
+
+/// Options of `create_multipart_upload`: what the object will have.
+#[derive(Clone, Debug, Default)]
+pub struct UploadOptions {
+    /// Standard headers.
+    pub headers: ContentHeaders,
+    /// User metadata under bare lower-case names.
+    pub metadata: BTreeMap<String, String>,
+    /// Tags.
+    pub tags: Tags,
+    /// The checksum that all parts and the object have.
+    pub checksum_algorithm: Option<ChecksumAlgorithm>,
+    /// What the object's checksum is computed from; by default what S3 has for the algorithm.
+    pub checksum_type: Option<ChecksumType>,
+}
+
+/// An open multipart upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadInfo {
+    /// The key of the object to be.
+    pub key: ObjectKey,
+    /// Its name.
+    pub upload_id: UploadId,
+    /// When it was created.
+    pub initiated: Timestamp,
+    /// The checksum that was asked for.
+    pub checksum_algorithm: Option<ChecksumAlgorithm>,
+    /// What the object's checksum will be computed from.
+    pub checksum_type: ChecksumType,
+}
+
+/// Options of `upload_part`, as those of a PUT.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)]
+pub struct PartOptions {
+    /// Size of the body in bytes when it is known; a body of another size is refused.
+    pub size: Option<u64>,
+    pub content_md5: Option<[u8; 16]>,
+    pub content_sha256: Option<[u8; 32]>,
+    pub checksum: Option<Checksum>,
+    pub checksum_algorithm: Option<ChecksumAlgorithm>,
+}
+
+/// A part that was uploaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartInfo {
+    /// Its number.
+    pub number: u16,
+    /// Size in bytes.
+    pub size: u64,
+    /// MD5 in hex.
+    pub etag: ETag,
+    /// When it was committed.
+    pub last_modified: Timestamp,
+    /// The checksum that the upload or the writer of the part chose.
+    pub checksum: Option<Checksum>,
+    /// CRC64NVME.
+    pub crc64: Checksum,
+}
+
+/// A part that a Complete names.
+#[derive(Clone, Debug)]
+pub struct CompletedPart {
+    /// Its number.
+    pub number: u16,
+    /// The ETag that its upload was answered with.
+    pub etag: ETag,
+    /// Its checksum, to be held against that of the part.
+    pub checksum: Option<Checksum>,
+}
+
+/// Options of `complete_multipart_upload`.
+#[derive(Clone, Debug, Default)]
+pub struct CompleteOptions {
+    /// Preconditions.
+    pub conditions: Conditions,
+    /// The checksum that the object must have.
+    pub checksum: Option<Checksum>,
+    /// The type of checksum that the upload must be of.
+    pub checksum_type: Option<ChecksumType>,
+    /// Size in bytes that the object must have.
+    pub size: Option<u64>,
+    /// Least size of every part but the last, in bytes.
+    pub part_bytes_min: u64,
+}
+
+/// Options of `list_parts`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ListPartsOptions {
+    /// Only parts of higher numbers.
+    pub after: u16,
+    /// Most parts of the page; cut to [`LIST_PAGE_MAX`].
+    pub max_parts: usize,
+}
+
+/// One page of the parts of an upload, by number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartPage {
+    /// The upload.
+    pub upload: UploadInfo,
+    /// The parts.
+    pub parts: Vec<PartInfo>,
+    /// Whether more follow.
+    pub is_truncated: bool,
+}
+
+/// Options of `list_multipart_uploads`.
+#[derive(Clone, Debug, Default)]
+pub struct ListUploadsOptions {
+    /// Only keys that begin with this.
+    pub prefix: String,
+    /// Keys that share what follows the prefix up to and with this are one common prefix.
+    pub delimiter: Option<String>,
+    /// Only keys and common prefixes above this; uploads of this very key too when there is an upload marker.
+    pub key_marker: Option<String>,
+    /// Of the uploads of the key marker only those above this.
+    pub upload_id_marker: Option<UploadId>,
+    /// Most entries of the page; cut to [`LIST_PAGE_MAX`].
+    pub max_uploads: usize,
+}
+
+/// One line of a listing of uploads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UploadEntry {
+    /// An upload.
+    Upload(Box<UploadInfo>),
+    /// A common prefix, delimiter included.
+    CommonPrefix(String),
+}
+
+/// One page of the open uploads of a bucket, by key and then by age.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UploadPage {
+    /// The entries.
+    pub entries: Vec<UploadEntry>,
+    /// Whether more follow.
+    pub is_truncated: bool,
+}
+
+/// What is copied.
+#[derive(Clone, Debug)]
+pub struct CopySource {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// The key.
+    pub key: ObjectKey,
+    /// What must hold for the source.
+    pub conditions: ReadConditions,
+}
+
+/// Options of `copy_object`.
+#[derive(Clone, Debug, Default)]
+pub struct CopyOptions {
+    /// Headers and metadata in place of those of the source.
+    pub replace: Option<(ContentHeaders, BTreeMap<String, String>)>,
+    /// Tags in place of those of the source.
+    pub tags: Option<Tags>,
+    /// The checksum that the copy shall have.
+    pub checksum_algorithm: Option<ChecksumAlgorithm>,
+    /// What must hold for the destination.
+    pub conditions: Conditions,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jay_engine::{
     BucketName, ByteRange, Caller, Conditions, Engine, EngineConfig, Error, ErrorKind, ListEntry,
-    ListOptions, ObjectKey, PutOptions, SeedToken,
+    ListOptions, ObjectKey, PutOptions, SeedToken, Select,
 };
 use proptest::prelude::*;
 
@@ -121,7 +121,12 @@ impl World {
         let key = ObjectKey::parse(key)?;
         let mut got = self
             .engine
-            .get_object(&self.caller, &self.bucket, &key, range)
+            .get_object(
+                &self.caller,
+                &self.bucket,
+                &key,
+                range.map_or(Select::Whole, Select::Range),
+            )
             .await?;
         let mut bytes = Vec::new();
         while let Some(chunk) = got.next().await? {
@@ -328,7 +333,7 @@ async fn damage_is_told_and_never_served() {
         let key = ObjectKey::parse(key).unwrap();
         let got = world
             .engine
-            .get_object(&world.caller, &world.bucket, &key, None)
+            .get_object(&world.caller, &world.bucket, &key, Select::Whole)
             .await;
         let error = got.unwrap().prepare().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InternalError);

@@ -8,7 +8,7 @@ use std::{fs, path::Path};
 
 use jay_engine::{
     BucketName, Caller, Checksum, ChecksumAlgorithm, ContentHeaders, Engine, EngineConfig, Error,
-    ErrorKind, ListEntry, ListOptions, ObjectKey, PutOptions, SeedToken,
+    ErrorKind, ListEntry, ListOptions, ObjectKey, PutOptions, SeedToken, Select,
 };
 
 const SECRET: &str = "a signing secret of at least 32 bytes";
@@ -84,7 +84,9 @@ async fn says_what_it_said(engine: &Engine, caller: &Caller) -> Result<(), Error
     assert_eq!(listed, expected);
     for (name, size) in objects() {
         let key = ObjectKey::parse(name)?;
-        let mut got = engine.get_object(caller, &bucket, &key, None).await?;
+        let mut got = engine
+            .get_object(caller, &bucket, &key, Select::Whole)
+            .await?;
         let info = got.info().clone();
         let mut bytes = Vec::new();
         while let Some(chunk) = got.next().await? {

@@ -4,7 +4,7 @@ use std::{error, ops::Range};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use jay_engine::{BucketName, ByteRange, ErrorKind, ObjectInfo, ObjectKey, PutOptions};
+use jay_engine::{BucketName, ByteRange, ErrorKind, ObjectInfo, ObjectKey, PutOptions, Select};
 
 use super::{
     Call,
@@ -65,6 +65,7 @@ where
         checksum: payload.announced().checksum.clone(),
         checksum_algorithm: payload.announced().trailer,
         conditions: conditions::of_write(headers)?,
+        tags: Default::default(),
     })
 }
 
@@ -77,9 +78,14 @@ pub(crate) async fn get_object(
     key: ObjectKey,
 ) -> Result<Response<Body>> {
     let request_headers = &call.parts.headers;
-    let get = async |range| {
+    let get = async |range: Option<ByteRange>| {
         call.engine
-            .get_object(call.caller, &bucket, &key, range)
+            .get_object(
+                call.caller,
+                &bucket,
+                &key,
+                range.map_or(Select::Whole, Select::Range),
+            )
             .await
     };
     let mut range = range::parse(request_headers);

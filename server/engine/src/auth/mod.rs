@@ -42,6 +42,10 @@ pub enum Action {
     ObjectPut,
     ObjectDelete,
     ObjectList,
+    MultipartCreate,
+    MultipartUploadPart,
+    MultipartComplete,
+    MultipartAbort,
 }
 
 impl Action {
@@ -55,6 +59,10 @@ impl Action {
             Action::ObjectPut => "object:put",
             Action::ObjectDelete => "object:delete",
             Action::ObjectList => "object:list",
+            Action::MultipartCreate => "multipart:create",
+            Action::MultipartUploadPart => "multipart:upload-part",
+            Action::MultipartComplete => "multipart:complete",
+            Action::MultipartAbort => "multipart:abort",
         }
     }
 }

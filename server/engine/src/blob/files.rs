@@ -21,7 +21,6 @@ use crate::{
     meta::{
         BLOCK_BYTES,
         key::{BlobId, BucketId, Key},
-        record::Record,
     },
     planted::{self, Bug},
 };
@@ -32,7 +31,9 @@ const FILES_PER_SHARD: u64 = 4096;
 const WRITEBACK_BYTES: u64 = 4 << 20;
 const TABLE_BYTES: usize = 4096;
 const SUMS_PER_TABLE: usize = TABLE_BYTES / 4 - 1;
-const TAIL_MAGIC: &[u8; 8] = b"JAYBLOB\x01";
+const TAIL_MAGIC: &[u8; 7] = b"JAYBLOB";
+/// Since format 2 the description names the row, which may be that of a part.
+const TAIL_VERSION: u8 = 2;
 const TAIL_BYTES: usize = 48;
 const DIR: &str = "objects";
 const QUARANTINE: &str = "quarantine";
@@ -160,7 +161,7 @@ impl Files {
         self.shared.disk.sync_dir(&shard_dir(id.shard()))
     }
 
-    /// The row of the object that a file was written for; `None` when the file is no complete body.
+    /// The row of the object or part that a file was written for; `None` when the file is no complete body.
     pub fn described(&self, id: BlobId) -> io::Result<Option<Key>> {
         let file = self.shared.disk.open(&path(id))?;
         let len = file.len()?;
@@ -169,7 +170,7 @@ impl Files {
         };
         let mut tail = [0; TAIL_BYTES];
         file.read_at(&mut tail, tail_at)?;
-        let Ok((description_bytes, sum)) = decode_tail(&tail, id) else {
+        let Ok((version, description_bytes, sum)) = decode_tail(&tail, id) else {
             return Ok(None);
         };
         let Some(at) = tail_at.checked_sub(description_bytes.into()) else {
@@ -178,7 +179,7 @@ impl Files {
         let mut description = vec![0; description_bytes as usize];
         file.read_at(&mut description, at)?;
         Ok((crc32c(&description) == sum)
-            .then(|| decode_owner(&description).ok())
+            .then(|| decode_owner(version, &description).ok())
             .flatten())
     }
 
@@ -336,11 +337,13 @@ impl FileWriter {
         }
         let mut d = Writer::with_capacity(512);
         d.u64(description.bucket.0)
-            .bytes16(description.key.as_bytes());
-        d.raw(&Record::Object(Box::new(description.record.clone())).encode());
+            .bytes16(description.key.as_bytes())
+            .bytes16(&description.row.encode());
+        d.raw(&description.record.encode());
         let described = d.into_bytes();
         let mut t = Writer::with_capacity(48);
         t.raw(TAIL_MAGIC)
+            .u8(TAIL_VERSION)
             .raw(&self.id.0.to_be_bytes())
             .u64(self.size);
         t.u32(described.len() as u32).u32(0).u32(crc32c(&described));
@@ -395,11 +398,15 @@ impl Drop for FileWriter {
     }
 }
 
-/// The length and the sum of the description in front of a tail.
-fn decode_tail(tail: &[u8; TAIL_BYTES], id: BlobId) -> Result<(u32, u32), DecodeError> {
+/// The version, and the length and the sum of the description in front of a tail.
+fn decode_tail(tail: &[u8; TAIL_BYTES], id: BlobId) -> Result<(u8, u32, u32), DecodeError> {
     let mut r = Reader::new("tail of an object file", tail);
-    if r.array("magic")? != *TAIL_MAGIC || r.array("blob id")? != id.0.to_be_bytes() {
+    let (magic, version) = (r.array("magic")?, r.u8("version")?);
+    if magic != *TAIL_MAGIC || r.array("blob id")? != id.0.to_be_bytes() {
         return Err(r.error("magic"));
+    }
+    if !(1..=TAIL_VERSION).contains(&version) {
+        return Err(r.error("version"));
     }
     r.u64("body bytes")?;
     let description_bytes = r.u32("description bytes")?;
@@ -408,13 +415,17 @@ fn decode_tail(tail: &[u8; TAIL_BYTES], id: BlobId) -> Result<(u32, u32), Decode
     if r.u32("crc32c")? != crc32c(&tail[..TAIL_BYTES - 4]) {
         return Err(r.error("crc32c"));
     }
-    Ok((description_bytes, sum))
+    Ok((version, description_bytes, sum))
 }
 
-fn decode_owner(description: &[u8]) -> Result<Key, DecodeError> {
+fn decode_owner(version: u8, description: &[u8]) -> Result<Key, DecodeError> {
     let mut r = Reader::new("description of an object file", description);
     let bucket = BucketId(r.u64("bucket id")?);
-    Ok(Key::Object(bucket, r.text16("key")?.to_owned()))
+    let key = r.text16("key")?;
+    match version {
+        1 => Ok(Key::Object(bucket, key.to_owned())),
+        _ => Key::decode(r.bytes16("row")?),
+    }
 }
 
 /// One page of block sums.

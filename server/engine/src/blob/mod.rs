@@ -8,8 +8,8 @@ use std::{io, ops::Range, sync::Arc};
 use bytes::Bytes;
 
 use crate::meta::{
-    key::{BlobId, BucketId},
-    record::ObjectRecord,
+    key::{BlobId, BucketId, Key},
+    record::Record,
 };
 
 pub mod files;
@@ -52,8 +52,10 @@ pub struct Description<'a> {
     pub bucket: BucketId,
     /// The key it was written to.
     pub key: &'a str,
+    /// The row that will point at it: of the object, or of a part of it.
+    pub row: &'a Key,
     /// The record as it is being committed.
-    pub record: &'a ObjectRecord,
+    pub record: &'a Record,
 }
 
 /// Reads one body.

@@ -1,4 +1,4 @@
-//! The collector: removes files that the free list names, files that were never committed, and log files
+//! The collector: removes uploads of buckets that are gone, parts and files that the free lists name, files that were never committed, and log files
 //! in which nothing lives; moves the last living records out of log files that are mostly dead.
 //!
 //! A step function. It changes rows by the same transactions as everybody; a move is conditional on the
@@ -22,9 +22,10 @@ use crate::{
         },
         record::{Location, Record},
     },
+    types::UploadId,
 };
 
-/// Entries of the free list that one step takes.
+/// Entries of a free list, and rows of what it names, that one step takes.
 const FREE_PER_STEP: usize = 256;
 /// Log files shorter than a quarter of the usual length that are let be before they are merged.
 const SHORT_PACKS_MAX: usize = 8;
@@ -45,6 +46,9 @@ pub struct Collector {
 
 enum Phase {
     Idle,
+    Uploads,
+    /// Behind this one: those before it are gone, or held.
+    Parts(Option<UploadId>),
     Free,
     Sweep(Vec<u16>),
     Cut,
@@ -72,7 +76,7 @@ impl Collector {
     /// Begins a pass; with `sweep` it also looks for files that nothing names.
     pub fn begin(&mut self, sweep: bool) {
         self.sweep = sweep;
-        self.phase = Phase::Free;
+        self.phase = Phase::Uploads;
     }
 
     /// Does a bounded piece of the pass. False when the pass is over.
@@ -82,6 +86,14 @@ impl Collector {
         }
         self.phase = match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Idle => return Ok(false),
+            Phase::Uploads => match self.free_uploads(commit)? {
+                true => Phase::Uploads,
+                false => Phase::Parts(None),
+            },
+            Phase::Parts(behind) => match self.free_parts(behind, commit)? {
+                Some(behind) => Phase::Parts(behind),
+                None => Phase::Free,
+            },
             Phase::Free => match self.free(commit)? {
                 true => Phase::Free,
                 false if self.sweep => Phase::Sweep(self.local.files.shards()?),
@@ -114,6 +126,59 @@ impl Collector {
         Ok(!matches!(self.phase, Phase::Idle))
     }
 
+    /// Removes some uploads of a bucket that is gone, or in the end its entry. True when there may be more.
+    fn free_uploads(&self, commit: CommitAll) -> Result<bool> {
+        let from = [tag::FREE_BUCKET];
+        let entry = self.local.scan(&from, after_prefix(&from).as_deref(), 1)?;
+        let Some(Ok(key @ Key::FreeBucket(bucket))) = entry.first().map(|(k, _)| Key::decode(k))
+        else {
+            return Ok(false);
+        };
+        let from = Key::upload_prefix(bucket, "");
+        self.free_rows(&from, after_prefix(&from), key, commit)?;
+        Ok(true)
+    }
+
+    /// Removes some parts that nobody needs, or in the end their entry. `None` when that was all.
+    fn free_parts(
+        &self,
+        behind: Option<UploadId>,
+        commit: CommitAll,
+    ) -> Result<Option<Option<UploadId>>> {
+        let mut from = vec![tag::FREE_PART_SET];
+        let to = after_prefix(&from);
+        if let Some(id) = behind {
+            from = Key::FreePartSet(id).encode();
+            from.push(0);
+        }
+        let entry = self.local.scan(&from, to.as_deref(), 1)?;
+        let Some(Ok(key @ Key::FreePartSet(id))) = entry.first().map(|(k, _)| Key::decode(k))
+        else {
+            return Ok(None);
+        };
+        if self.local.is_held(id) {
+            return Ok(Some(Some(id)));
+        }
+        let (from, to) = (Key::Part(id, 0).encode(), Key::Part(id, u16::MAX).encode());
+        self.free_rows(&from, Some(to), key, commit)?;
+        Ok(Some(behind))
+    }
+
+    /// Removes the first rows of a range, and the entry that asked for it when there are no more.
+    fn free_rows(
+        &self,
+        from: &[u8],
+        to: Option<Vec<u8>>,
+        entry: Key,
+        commit: CommitAll,
+    ) -> Result<()> {
+        let rows = self.local.scan(from, to.as_deref(), FREE_PER_STEP)?;
+        let is_last = rows.len() < FREE_PER_STEP;
+        let keys = rows.iter().filter_map(|(key, _)| Key::decode(key).ok());
+        let keys = keys.chain(is_last.then_some(entry));
+        commit_changes(keys.map(Change::delete).collect(), commit)
+    }
+
     /// Removes the files of some entries of the free list, then the entries. True when there may be more.
     fn free(&mut self, commit: CommitAll) -> Result<bool> {
         let from = [tag::FREE];
@@ -132,16 +197,8 @@ impl Collector {
         let files = &self.local.files;
         ids.iter().try_for_each(|&id| files.delete(id))?;
         files.sync_deletes(&ids)?;
-        let changes = ids
-            .iter()
-            .map(|&id| Change::delete(Key::Free(id)))
-            .collect();
-        for answer in commit(vec![Transaction {
-            changes,
-            ..Transaction::default()
-        }]) {
-            answer?;
-        }
+        let entries = ids.iter().map(|&id| Change::delete(Key::Free(id)));
+        commit_changes(entries.collect(), commit)?;
         Ok(ids.len() == FREE_PER_STEP)
     }
 
@@ -179,17 +236,15 @@ impl Collector {
         Ok(files.sync_shard(shard)?)
     }
 
-    /// Whether the object that a file was written for has its body in it; `None` when the file does not say
+    /// Whether the object or part that a file was written for has its body in it; `None` when the file does not say
     /// for which it was.
     fn owner_names(&self, id: BlobId) -> Result<Option<bool>> {
         let Some(key) = self.local.files.described(id)? else {
             return Ok(None);
         };
         let owner = self.local.get(&key)?;
-        Ok(Some(matches!(
-            owner,
-            Some(Record::Object(object)) if object.location == Location::File(id)
-        )))
+        let location = owner.as_ref().and_then(Record::body).map(|body| body.0);
+        Ok(Some(location == Some(&Location::File(id))))
     }
 
     /// The log files that the index needs no more for replay.
@@ -228,17 +283,8 @@ impl Collector {
         if numbers.is_empty() {
             return Ok(());
         }
-        let changes = numbers
-            .iter()
-            .map(|&n| Change::delete(Key::Pack(n)))
-            .collect();
-        for answer in commit(vec![Transaction {
-            changes,
-            ..Transaction::default()
-        }]) {
-            answer?;
-        }
-        Ok(())
+        let rows = numbers.iter().map(|&n| Change::delete(Key::Pack(n)));
+        commit_changes(rows.collect(), commit)
     }
 
     /// Removes a log file, begins to move out of it, or lets it be.
@@ -333,29 +379,28 @@ impl Collector {
     fn moves(&self, number: u32, batch_offset: u64, batch: &Batch) -> Result<Vec<Transaction>> {
         let mut moves = Vec::new();
         for record in &batch.records {
+            let here = batch_offset + record.body.start as u64;
             for change in &record.changes {
-                let (Key::Object(..), Some(Record::Object(written))) =
-                    (&change.key, &change.record)
-                else {
-                    continue;
-                };
-                let here = batch_offset + record.body.start as u64;
-                if written.location != Location::Here {
+                let written = change.record.as_ref().and_then(Record::body);
+                if !matches!(written, Some((Location::Here, _))) {
                     continue;
                 }
-                let Some(Record::Object(mut object)) = self.local.get(&change.key)? else {
+                let Some(mut row) = self.local.get(&change.key)? else {
                     continue;
                 };
-                if !matches!(object.location, Location::Pack { pack, offset, .. }
-                    if pack == number && u64::from(offset) == here)
+                let (Some(version), Some(location)) = (row.version(), row.location_mut()) else {
+                    continue;
+                };
+                if !matches!(location, Location::Pack { pack, offset, .. }
+                    if *pack == number && u64::from(*offset) == here)
                 {
                     continue;
                 }
-                object.location = Location::Here;
+                *location = Location::Here;
                 let bytes = Bytes::copy_from_slice(&batch.bytes[record.body.clone()]);
                 moves.push(Transaction {
-                    requires: vec![Precondition::VersionIs(change.key.clone(), object.version)],
-                    changes: vec![Change::put(change.key.clone(), Record::Object(object))],
+                    requires: vec![Precondition::VersionIs(change.key.clone(), version)],
+                    changes: vec![Change::put(change.key.clone(), row)],
                     body: Some(Body {
                         bytes,
                         sums: record.sums.clone(),
@@ -375,6 +420,16 @@ impl Collector {
         );
         self.unreadable.insert(number);
     }
+}
+
+fn commit_changes(changes: Vec<Change>, commit: CommitAll) -> Result<()> {
+    let transaction = Transaction {
+        changes,
+        ..Transaction::default()
+    };
+    commit(vec![transaction])
+        .into_iter()
+        .try_for_each(|answer| Ok(answer?))
 }
 
 /// True when a log file has nothing more from `offset` on.

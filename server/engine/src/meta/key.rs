@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::codec::{DecodeError, Reader};
+use crate::{
+    codec::{DecodeError, Reader},
+    types::UploadId,
+};
 
 /// Identifies a bucket for ever, under whatever name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,12 +85,17 @@ pub enum Key {
     Bucket(String),
     BucketStats(BucketId),
     Object(BucketId, String),
+    Upload(BucketId, String, UploadId),
+    Part(UploadId, u16),
     Account(AccountId),
     AccountName(String),
     Token(String),
     Blob(BlobId),
     Free(BlobId),
     Pack(u32),
+    PartSet(UploadId),
+    FreePartSet(UploadId),
+    FreeBucket(BucketId),
 }
 
 /// First bytes of keys; the gaps are reserved in FORMAT.md.
@@ -97,12 +105,17 @@ pub mod tag {
     pub const BUCKET: u8 = 0x02;
     pub const BUCKET_STATS: u8 = 0x03;
     pub const OBJECT: u8 = 0x04;
+    pub const UPLOAD: u8 = 0x06;
+    pub const PART: u8 = 0x07;
     pub const ACCOUNT: u8 = 0x10;
     pub const ACCOUNT_NAME: u8 = 0x11;
     pub const TOKEN: u8 = 0x12;
     pub const BLOB: u8 = 0x20;
     pub const FREE: u8 = 0x21;
     pub const PACK: u8 = 0x22;
+    pub const PART_SET: u8 = 0x23;
+    pub const FREE_PART_SET: u8 = 0x24;
+    pub const FREE_BUCKET: u8 = 0x25;
 }
 
 impl Key {
@@ -113,12 +126,17 @@ impl Key {
             Key::Bucket(name) => join(tag::BUCKET, &[name.as_bytes()]),
             Key::BucketStats(id) => join(tag::BUCKET_STATS, &[&id.0.to_be_bytes()]),
             Key::Object(id, key) => join(tag::OBJECT, &[&id.0.to_be_bytes(), key.as_bytes()]),
+            Key::Upload(bucket, key, id) => Key::uploads_of(*bucket, key, Some(*id)),
+            Key::Part(id, number) => join(tag::PART, &[&id.0.to_be_bytes(), &number.to_be_bytes()]),
             Key::Account(id) => join(tag::ACCOUNT, &[&id.0.to_be_bytes()]),
             Key::AccountName(name) => join(tag::ACCOUNT_NAME, &[name.as_bytes()]),
             Key::Token(id) => join(tag::TOKEN, &[id.as_bytes()]),
             Key::Blob(id) => join(tag::BLOB, &[&id.0.to_be_bytes()]),
             Key::Free(id) => join(tag::FREE, &[&id.0.to_be_bytes()]),
             Key::Pack(number) => join(tag::PACK, &[&number.to_be_bytes()]),
+            Key::PartSet(id) => join(tag::PART_SET, &[&id.0.to_be_bytes()]),
+            Key::FreePartSet(id) => join(tag::FREE_PART_SET, &[&id.0.to_be_bytes()]),
+            Key::FreeBucket(id) => join(tag::FREE_BUCKET, &[&id.0.to_be_bytes()]),
         }
     }
 
@@ -140,12 +158,32 @@ impl Key {
                 let id = BucketId(u64::from_be_bytes(r.array("bucket id")?));
                 Key::Object(id, text(&mut r)?)
             }
+            tag::UPLOAD => {
+                let id = BucketId(u64::from_be_bytes(r.array("bucket id")?));
+                let key = unescape(&mut r)?;
+                Key::Upload(
+                    id,
+                    key,
+                    UploadId(u128::from_be_bytes(r.array("upload id")?)),
+                )
+            }
+            tag::PART => {
+                let id = UploadId(u128::from_be_bytes(r.array("upload id")?));
+                Key::Part(id, u16::from_be_bytes(r.array("part number")?))
+            }
             tag::ACCOUNT => Key::Account(AccountId(u128::from_be_bytes(r.array("account id")?))),
             tag::ACCOUNT_NAME => Key::AccountName(text(&mut r)?),
             tag::TOKEN => Key::Token(text(&mut r)?),
             tag::BLOB => Key::Blob(BlobId(u128::from_be_bytes(r.array("blob id")?))),
             tag::FREE => Key::Free(BlobId(u128::from_be_bytes(r.array("blob id")?))),
             tag::PACK => Key::Pack(u32::from_be_bytes(r.array("pack")?)),
+            tag::PART_SET => Key::PartSet(UploadId(u128::from_be_bytes(r.array("upload id")?))),
+            tag::FREE_PART_SET => {
+                Key::FreePartSet(UploadId(u128::from_be_bytes(r.array("upload id")?)))
+            }
+            tag::FREE_BUCKET => {
+                Key::FreeBucket(BucketId(u64::from_be_bytes(r.array("bucket id")?)))
+            }
             _ => return Err(r.error("kind")),
         };
         r.finish()?;
@@ -156,6 +194,46 @@ impl Key {
     pub fn object_prefix(bucket: BucketId, prefix: &str) -> Vec<u8> {
         join(tag::OBJECT, &[&bucket.0.to_be_bytes(), prefix.as_bytes()])
     }
+
+    /// The bytes that begin the keys of all uploads of a bucket whose key begins with `prefix`.
+    pub fn upload_prefix(bucket: BucketId, prefix: &str) -> Vec<u8> {
+        let mut bytes = join(tag::UPLOAD, &[&bucket.0.to_be_bytes()]);
+        for &byte in prefix.as_bytes() {
+            bytes.push(byte);
+            if byte == 0 {
+                bytes.push(ESCAPED);
+            }
+        }
+        bytes
+    }
+
+    /// The bytes of the row of an upload, or those that begin the rows of all uploads of one key.
+    pub fn uploads_of(bucket: BucketId, key: &str, id: Option<UploadId>) -> Vec<u8> {
+        let mut bytes = Key::upload_prefix(bucket, key);
+        bytes.extend_from_slice(&[0, END]);
+        id.inspect(|id| bytes.extend_from_slice(&id.0.to_be_bytes()));
+        bytes
+    }
+}
+
+/// Behind a zero byte: the zero belongs to the text. So texts of any length sort as they do by themselves.
+const ESCAPED: u8 = 0xff;
+/// Behind a zero byte: the text ends.
+const END: u8 = 0x01;
+
+fn unescape(r: &mut Reader) -> Result<String, DecodeError> {
+    let mut text = Vec::new();
+    loop {
+        match r.u8("text")? {
+            0 => match r.u8("text")? {
+                END => break,
+                ESCAPED => text.push(0),
+                _ => return Err(r.error("text")),
+            },
+            byte => text.push(byte),
+        }
+    }
+    String::from_utf8(text).map_err(|_| r.error("text"))
 }
 
 /// The least byte string above all that begin with `prefix`; `None` when there is none.
@@ -190,6 +268,11 @@ mod tests {
             Key::Blob(BlobId::new(1, 2, 3, 4)),
             Key::Free(BlobId::new(1, 2, 3, 4)),
             Key::Pack(5),
+            Key::Upload(BucketId(7), "a\0b/ü".into(), UploadId(1 << 100)),
+            Key::Part(UploadId(1 << 100), 10_000),
+            Key::PartSet(UploadId(3)),
+            Key::FreePartSet(UploadId(3)),
+            Key::FreeBucket(BucketId(7)),
         ];
         for key in keys {
             assert_eq!(Key::decode(&key.encode()).unwrap(), key);
@@ -197,6 +280,22 @@ mod tests {
         assert!(Key::decode(&[]).is_err());
         assert!(Key::decode(&[0xee]).is_err());
         assert!(Key::decode(&[tag::PACK, 1]).is_err());
+    }
+
+    #[test]
+    fn uploads_sort_by_key_and_then_by_age() {
+        let id = |n: u128| UploadId(n << 80);
+        let rows = [
+            ("a", id(2)),
+            ("a", id(0xffff)),
+            ("a\0", id(1)),
+            ("a\u{1}", id(1)),
+            ("ab", id(1)),
+            ("b", id(1)),
+        ];
+        let encoded = rows.map(|(key, id)| Key::Upload(BucketId(7), key.into(), id).encode());
+        assert!(encoded.is_sorted());
+        assert!(Key::decode(&encoded[0][..12]).is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! [`crate::blob::BlobStore`]); [`local`] is the store behind it on one machine. Other stores join as
 //! siblings. Absent on purpose: closures in transactions, and any way to change a row but a commit.
 
-use std::{future::Future, pin::Pin};
+use std::{collections::BTreeMap, future::Future, pin::Pin};
 
 use bytes::Bytes;
 
@@ -13,9 +13,9 @@ use crate::{
     error::Result,
     meta::{
         key::{BucketId, Key},
-        record::{Location, Record},
+        record::{Location, PartRun, Record},
     },
-    types::ETag,
+    types::{ContentHeaders, ETag, Tags, UploadId},
 };
 
 pub mod key;
@@ -50,14 +50,21 @@ impl Change {
         let key = match &self.key {
             Key::Bucket(text)
             | Key::Object(_, text)
+            | Key::Upload(_, text, _)
             | Key::AccountName(text)
             | Key::Token(text) => text.len(),
             _ => 0,
         };
         let texts = match &self.record {
             Some(Record::Object(object)) => {
-                let metadata = object.metadata.iter().map(|(n, v)| n.len() + v.len());
-                metadata.sum::<usize>() + object.headers.bytes()
+                let runs = match &object.location {
+                    Location::Parts(set) => set.runs.len() * size_of::<PartRun>(),
+                    _ => 0,
+                };
+                described_bytes(&object.headers, &object.metadata, &object.tags) + runs
+            }
+            Some(Record::Upload(upload)) => {
+                described_bytes(&upload.headers, &upload.metadata, &upload.tags)
             }
             _ => 0,
         };
@@ -78,6 +85,16 @@ impl Change {
     }
 }
 
+fn described_bytes(
+    headers: &ContentHeaders,
+    metadata: &BTreeMap<String, String>,
+    tags: &Tags,
+) -> usize {
+    let metadata = metadata.iter().map(|(n, v)| n.len() + v.len());
+    let tags = tags.iter().map(|tag| tag.key.len() + tag.value.len());
+    headers.bytes() + metadata.sum::<usize>() + tags.sum::<usize>()
+}
+
 /// What must hold at the moment of the commit, decided by the committer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Precondition {
@@ -93,8 +110,12 @@ pub enum Precondition {
     ETagIs(Key, ETag),
     /// There is no object, or one with another entity tag.
     ETagIsNot(Key, ETag),
-    /// There is an object, and of this version.
+    /// There is an object or part, and of this version.
     VersionIs(Key, u128),
+    /// The row is exactly this one.
+    Is(Key, Box<Record>),
+    /// No part has come by the upload since its row was read.
+    PartsAre(UploadId, u64),
 }
 
 /// A small body that rides in the log with its record.
@@ -171,7 +192,14 @@ pub trait MetaStore: Send + Sync + 'static {
 
     /// The file that holds an inline body, or `None` when the row has moved meanwhile: look it up again.
     fn open_inline(&self, location: &Location) -> Result<Option<InlineBody>>;
+
+    /// Keeps the parts of an upload while the guard lives, even when no object is made of them any more.
+    /// `None` when they are not kept any more: look the object up again.
+    fn hold_parts(&self, id: UploadId) -> Result<Option<Box<dyn Hold>>>;
 }
+
+/// What a reader keeps, by keeping this; see [`MetaStore::hold_parts`].
+pub trait Hold: Send + Sync {}
 
 /// A small body at rest.
 pub struct InlineBody {

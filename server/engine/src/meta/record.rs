@@ -5,10 +5,15 @@ use std::collections::BTreeMap;
 use crate::{
     codec::{DecodeError, Reader, Writer},
     meta::key::{AccountId, BlobId, BucketId},
-    types::{Checksum, ChecksumAlgorithm, ContentHeaders, ETag, Timestamp},
+    types::{
+        Checksum, ChecksumAlgorithm, ChecksumType, ContentHeaders, ETag, Tag, Tags, Timestamp,
+        UploadId,
+    },
 };
 
 const VERSION: u8 = 1;
+/// Since format 2: with the type of the checksum and tags.
+const OBJECT_VERSION: u8 = 2;
 
 /// A value of the index.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,12 +22,15 @@ pub enum Record {
     Bucket(BucketRecord),
     BucketStats(BucketStats),
     Object(Box<ObjectRecord>),
+    Upload(Box<UploadRecord>),
+    Part(Box<PartRecord>),
     Account(AccountRecord),
     AccountName(AccountId),
     Token(Box<TokenRecord>),
     Blob(BlobRecord),
     Free,
     Pack(PackRecord),
+    PartSet(PartSetRecord),
 }
 
 /// A bucket.
@@ -67,6 +75,77 @@ pub enum Location {
     },
     /// In a file of its own.
     File(BlobId),
+    /// In the parts of a multipart upload, one behind the other.
+    Parts(PartSet),
+}
+
+/// Which parts make an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartSet {
+    /// The upload that the parts came by.
+    pub id: UploadId,
+    /// The parts in their order; neighbours of one size are one run.
+    pub runs: Vec<PartRun>,
+}
+
+/// Parts with consecutive numbers and of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartRun {
+    /// Number of the first.
+    pub first: u16,
+    /// How many.
+    pub count: u16,
+    /// Bytes of each.
+    pub part_bytes: u64,
+}
+
+impl PartSet {
+    /// Puts the next part behind the others.
+    pub fn push(&mut self, number: u16, part_bytes: u64) {
+        match self.runs.last_mut() {
+            Some(run) if run.part_bytes == part_bytes && run.first + run.count == number => {
+                run.count += 1;
+            }
+            _ => self.runs.push(PartRun {
+                first: number,
+                count: 1,
+                part_bytes,
+            }),
+        }
+    }
+
+    /// How many parts there are.
+    pub fn count(&self) -> u16 {
+        self.runs.iter().map(|run| run.count).sum()
+    }
+
+    /// The part that holds byte `at`: its number and where it begins.
+    pub fn part_at(&self, at: u64) -> Option<(u16, std::ops::Range<u64>)> {
+        let mut begin = 0;
+        for run in &self.runs {
+            let bytes = run.part_bytes * u64::from(run.count);
+            if at < begin + bytes {
+                let n = (at - begin) / run.part_bytes;
+                let start = begin + n * run.part_bytes;
+                return Some((run.first + n as u16, start..start + run.part_bytes));
+            }
+            begin += bytes;
+        }
+        None
+    }
+
+    /// Where the part of this number lies.
+    pub fn range_of(&self, number: u16) -> Option<std::ops::Range<u64>> {
+        let mut begin = 0;
+        for run in &self.runs {
+            if let Some(n) = number.checked_sub(run.first).filter(|&n| n < run.count) {
+                let start = begin + u64::from(n) * run.part_bytes;
+                return Some(start..start + run.part_bytes);
+            }
+            begin += run.part_bytes * u64::from(run.count);
+        }
+        None
+    }
 }
 
 /// An object: all that is known of it but its body.
@@ -80,9 +159,49 @@ pub struct ObjectRecord {
     pub crc64: u64,
     pub etag: ETag,
     pub checksum: Option<Checksum>,
+    pub checksum_type: ChecksumType,
     pub location: Location,
     pub headers: ContentHeaders,
     pub metadata: BTreeMap<String, String>,
+    pub tags: Tags,
+}
+
+/// A multipart upload that is neither completed nor aborted; its key says of what object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct UploadRecord {
+    pub initiated: Timestamp,
+    pub initiator: AccountId,
+    pub checksum_algorithm: Option<ChecksumAlgorithm>,
+    pub checksum_type: ChecksumType,
+    pub headers: ContentHeaders,
+    pub metadata: BTreeMap<String, String>,
+    pub tags: Tags,
+}
+
+/// A part of an upload, or of the object that it has become.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct PartRecord {
+    pub version: u128,
+    pub modified: Timestamp,
+    pub size: u64,
+    pub md5: [u8; 16],
+    pub sha256: [u8; 32],
+    pub crc64: u64,
+    pub checksum: Option<Checksum>,
+    pub location: Location,
+}
+
+/// The parts that came by one upload, changed in the commit of their cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartSetRecord {
+    /// The open upload, and every object made of the parts.
+    pub references: u32,
+    /// How many parts there are.
+    pub parts: u32,
+    /// Grows with every part that comes, so that whoever looked at the parts can tell.
+    pub changes: u64,
 }
 
 /// An account.
@@ -141,7 +260,10 @@ impl Record {
     /// The bytes of the record, its version first.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::with_capacity(256);
-        w.u8(VERSION);
+        w.u8(match self {
+            Record::Object(_) => OBJECT_VERSION,
+            _ => VERSION,
+        });
         match self {
             Record::Bucket(r) => {
                 w.u64(r.id.0)
@@ -153,6 +275,8 @@ impl Record {
                 w.u64(r.objects).u64(r.bytes);
             }
             Record::Object(r) => r.encode(&mut w),
+            Record::Upload(r) => r.encode(&mut w),
+            Record::Part(r) => r.encode(&mut w),
             Record::Account(r) => {
                 w.bytes16(r.name.as_bytes())
                     .u64(r.created.0)
@@ -169,6 +293,9 @@ impl Record {
             Record::Pack(r) => {
                 w.u64(r.live_bytes);
             }
+            Record::PartSet(r) => {
+                w.u32(r.references).u32(r.parts).u64(r.changes);
+            }
         }
         w.into_bytes()
     }
@@ -177,7 +304,8 @@ impl Record {
     pub fn decode(key_tag: u8, bytes: &[u8]) -> Result<Record, DecodeError> {
         use crate::meta::key::tag;
         let mut r = Reader::new("record", bytes);
-        if r.u8("version")? != VERSION {
+        let version = r.u8("version")?;
+        if version != VERSION && (key_tag, version) != (tag::OBJECT, OBJECT_VERSION) {
             return Err(r.error("version"));
         }
         let record = match key_tag {
@@ -191,7 +319,9 @@ impl Record {
                 objects: r.u64("objects")?,
                 bytes: r.u64("bytes")?,
             }),
-            tag::OBJECT => Record::Object(Box::new(ObjectRecord::decode(&mut r)?)),
+            tag::OBJECT => Record::Object(Box::new(ObjectRecord::decode(&mut r, version)?)),
+            tag::UPLOAD => Record::Upload(Box::new(UploadRecord::decode(&mut r)?)),
+            tag::PART => Record::Part(Box::new(PartRecord::decode(&mut r)?)),
             tag::ACCOUNT => Record::Account(AccountRecord {
                 name: r.text16("name")?.to_owned(),
                 created: Timestamp(r.u64("created")?),
@@ -203,14 +333,46 @@ impl Record {
                 references: r.u32("references")?,
                 bytes: r.u64("bytes")?,
             }),
-            tag::FREE => Record::Free,
+            tag::FREE | tag::FREE_PART_SET | tag::FREE_BUCKET => Record::Free,
             tag::PACK => Record::Pack(PackRecord {
                 live_bytes: r.u64("live bytes")?,
+            }),
+            tag::PART_SET => Record::PartSet(PartSetRecord {
+                references: r.u32("references")?,
+                parts: r.u32("parts")?,
+                changes: r.u64("changes")?,
             }),
             _ => return Err(r.error("key kind")),
         };
         r.finish()?;
         Ok(record)
+    }
+
+    /// Where the body of the row is and how long it is, if it is one that has a body.
+    pub fn body(&self) -> Option<(&Location, u64)> {
+        match self {
+            Record::Object(object) => Some((&object.location, object.size)),
+            Record::Part(part) => Some((&part.location, part.size)),
+            _ => None,
+        }
+    }
+
+    /// Where the body of the row is, to be changed.
+    pub fn location_mut(&mut self) -> Option<&mut Location> {
+        match self {
+            Record::Object(object) => Some(&mut object.location),
+            Record::Part(part) => Some(&mut part.location),
+            _ => None,
+        }
+    }
+
+    /// The version of a row that has a body.
+    pub fn version(&self) -> Option<u128> {
+        match self {
+            Record::Object(object) => Some(object.version),
+            Record::Part(part) => Some(part.version),
+            _ => None,
+        }
     }
 }
 
@@ -223,29 +385,14 @@ impl ObjectRecord {
         w.raw(&self.sha256)
             .u64(self.crc64)
             .bytes16(self.etag.as_str().as_bytes());
-        match &self.checksum {
-            None => w.u8(0),
-            Some(sum) => w.u8(algorithm_number(sum.algorithm)).raw(&sum.value),
-        };
+        encode_checksum(w, self.checksum.as_ref());
+        w.u8(type_number(self.checksum_type));
         self.location.encode(w);
-        let h = &self.headers;
-        for header in [
-            &h.content_type,
-            &h.cache_control,
-            &h.content_disposition,
-            &h.content_encoding,
-            &h.content_language,
-            &h.expires,
-        ] {
-            w.optional_text16(header.as_deref());
-        }
-        w.u16(u16::try_from(self.metadata.len()).expect("metadata is limited to 2 KiB"));
-        for (name, value) in &self.metadata {
-            w.bytes16(name.as_bytes()).bytes16(value.as_bytes());
-        }
+        encode_described(w, &self.headers, &self.metadata);
+        encode_tags(w, &self.tags);
     }
 
-    fn decode(r: &mut Reader) -> Result<Self, DecodeError> {
+    fn decode(r: &mut Reader, record_version: u8) -> Result<Self, DecodeError> {
         if r.u8("cipher")? != 0 {
             return Err(r.error("cipher"));
         }
@@ -255,31 +402,18 @@ impl ObjectRecord {
         let sha256 = r.array("sha256")?;
         let crc64 = r.u64("crc64nvme")?;
         let etag = ETag::new(r.text16("etag")?);
-        let checksum = match r.u8("checksum algorithm")? {
-            0 => None,
-            n => {
-                let algorithm = algorithm_of(n).ok_or_else(|| r.error("checksum algorithm"))?;
-                let value = r.take(algorithm.value_bytes(), "checksum")?.to_vec();
-                Some(Checksum { algorithm, value })
-            }
+        let checksum = decode_checksum(r)?;
+        let is_first = record_version == VERSION;
+        let checksum_type = match is_first {
+            true => ChecksumType::FullObject,
+            false => decode_type(r)?,
         };
         let location = Location::decode(r)?;
-        let headers = ContentHeaders {
-            content_type: r.optional_text16("content type")?,
-            cache_control: r.optional_text16("cache control")?,
-            content_disposition: r.optional_text16("content disposition")?,
-            content_encoding: r.optional_text16("content encoding")?,
-            content_language: r.optional_text16("content language")?,
-            expires: r.optional_text16("expires")?,
+        let (headers, metadata) = decode_described(r)?;
+        let tags = match is_first {
+            true => Tags::default(),
+            false => decode_tags(r)?,
         };
-        let metadata = (0..r.u16("metadata count")?)
-            .map(|_| {
-                Ok((
-                    r.text16("metadata name")?.into(),
-                    r.text16("metadata value")?.into(),
-                ))
-            })
-            .collect::<Result<_, DecodeError>>()?;
         Ok(Self {
             version,
             modified,
@@ -288,11 +422,164 @@ impl ObjectRecord {
             crc64,
             etag,
             checksum,
+            checksum_type,
             location,
             headers,
             metadata,
+            tags,
         })
     }
+}
+
+impl UploadRecord {
+    fn encode(&self, w: &mut Writer) {
+        w.u64(self.initiated.0).u128(self.initiator.0);
+        w.u8(self.checksum_algorithm.map_or(0, algorithm_number))
+            .u8(type_number(self.checksum_type));
+        encode_described(w, &self.headers, &self.metadata);
+        encode_tags(w, &self.tags);
+    }
+
+    fn decode(r: &mut Reader) -> Result<Self, DecodeError> {
+        let (initiated, initiator) = (r.u64("initiated")?, r.u128("initiator")?);
+        let checksum_algorithm = decode_algorithm(r)?;
+        let checksum_type = decode_type(r)?;
+        let (headers, metadata) = decode_described(r)?;
+        Ok(Self {
+            initiated: Timestamp(initiated),
+            initiator: AccountId(initiator),
+            checksum_algorithm,
+            checksum_type,
+            headers,
+            metadata,
+            tags: decode_tags(r)?,
+        })
+    }
+}
+
+impl PartRecord {
+    fn encode(&self, w: &mut Writer) {
+        w.u8(0)
+            .u128(self.version)
+            .u64(self.modified.0)
+            .u64(self.size);
+        w.raw(&self.md5).raw(&self.sha256).u64(self.crc64);
+        encode_checksum(w, self.checksum.as_ref());
+        self.location.encode(w);
+    }
+
+    fn decode(r: &mut Reader) -> Result<Self, DecodeError> {
+        if r.u8("cipher")? != 0 {
+            return Err(r.error("cipher"));
+        }
+        Ok(Self {
+            version: r.u128("version id")?,
+            modified: Timestamp(r.u64("modified")?),
+            size: r.u64("size")?,
+            md5: r.array("md5")?,
+            sha256: r.array("sha256")?,
+            crc64: r.u64("crc64nvme")?,
+            checksum: decode_checksum(r)?,
+            location: Location::decode(r)?,
+        })
+    }
+}
+
+fn encode_checksum(w: &mut Writer, checksum: Option<&Checksum>) {
+    match checksum {
+        None => w.u8(0),
+        Some(sum) => w.u8(algorithm_number(sum.algorithm)).raw(&sum.value),
+    };
+}
+
+fn decode_checksum(r: &mut Reader) -> Result<Option<Checksum>, DecodeError> {
+    let Some(algorithm) = decode_algorithm(r)? else {
+        return Ok(None);
+    };
+    let value = r.take(algorithm.value_bytes(), "checksum")?.to_vec();
+    Ok(Some(Checksum { algorithm, value }))
+}
+
+fn decode_algorithm(r: &mut Reader) -> Result<Option<ChecksumAlgorithm>, DecodeError> {
+    match r.u8("checksum algorithm")? {
+        0 => Ok(None),
+        n => algorithm_of(n)
+            .map(Some)
+            .ok_or_else(|| r.error("checksum algorithm")),
+    }
+}
+
+fn type_number(checksum_type: ChecksumType) -> u8 {
+    match checksum_type {
+        ChecksumType::FullObject => 0,
+        ChecksumType::Composite => 1,
+    }
+}
+
+fn decode_type(r: &mut Reader) -> Result<ChecksumType, DecodeError> {
+    match r.u8("checksum type")? {
+        0 => Ok(ChecksumType::FullObject),
+        1 => Ok(ChecksumType::Composite),
+        _ => Err(r.error("checksum type")),
+    }
+}
+
+fn encode_described(w: &mut Writer, headers: &ContentHeaders, metadata: &BTreeMap<String, String>) {
+    for header in [
+        &headers.content_type,
+        &headers.cache_control,
+        &headers.content_disposition,
+        &headers.content_encoding,
+        &headers.content_language,
+        &headers.expires,
+    ] {
+        w.optional_text16(header.as_deref());
+    }
+    w.u16(u16::try_from(metadata.len()).expect("metadata is limited to 2 KiB"));
+    for (name, value) in metadata {
+        w.bytes16(name.as_bytes()).bytes16(value.as_bytes());
+    }
+}
+
+fn decode_described(
+    r: &mut Reader,
+) -> Result<(ContentHeaders, BTreeMap<String, String>), DecodeError> {
+    let headers = ContentHeaders {
+        content_type: r.optional_text16("content type")?,
+        cache_control: r.optional_text16("cache control")?,
+        content_disposition: r.optional_text16("content disposition")?,
+        content_encoding: r.optional_text16("content encoding")?,
+        content_language: r.optional_text16("content language")?,
+        expires: r.optional_text16("expires")?,
+    };
+    let metadata = (0..r.u16("metadata count")?)
+        .map(|_| {
+            Ok((
+                r.text16("metadata name")?.into(),
+                r.text16("metadata value")?.into(),
+            ))
+        })
+        .collect::<Result<_, DecodeError>>()?;
+    Ok((headers, metadata))
+}
+
+fn encode_tags(w: &mut Writer, tags: &Tags) {
+    w.u8(u8::try_from(tags.iter().len()).expect("an object has few tags"));
+    for tag in tags.iter() {
+        w.bytes16(tag.key.as_bytes()).bytes16(tag.value.as_bytes());
+    }
+}
+
+fn decode_tags(r: &mut Reader) -> Result<Tags, DecodeError> {
+    let tags = (0..r.u8("tag count")?)
+        .map(|_| {
+            Ok(Tag {
+                key: r.text16("tag key")?.into(),
+                value: r.text16("tag value")?.into(),
+            })
+        })
+        .collect::<Result<_, DecodeError>>()?;
+    Tags::new(tags).map_err(|_| r.error("tags"))
 }
 
 impl Location {
@@ -311,6 +598,13 @@ impl Location {
                 sums.iter().fold(w, |w, &sum| w.u32(sum))
             }
             Location::File(id) => w.u8(3).raw(&id.0.to_be_bytes()),
+            Location::Parts(set) => {
+                w.u8(4).raw(&set.id.0.to_be_bytes());
+                w.u16(u16::try_from(set.runs.len()).expect("an upload has 10,000 parts at most"));
+                set.runs.iter().fold(w, |w, run| {
+                    w.u16(run.first).u16(run.count).u64(run.part_bytes)
+                })
+            }
         };
     }
 
@@ -332,6 +626,19 @@ impl Location {
                 }
             }
             3 => Location::File(BlobId(u128::from_be_bytes(r.array("blob id")?))),
+            4 => {
+                let id = UploadId(u128::from_be_bytes(r.array("upload id")?));
+                let runs = (0..r.u16("run count")?)
+                    .map(|_| {
+                        Ok(PartRun {
+                            first: r.u16("first part")?,
+                            count: r.u16("part count")?,
+                            part_bytes: r.u64("part bytes")?,
+                        })
+                    })
+                    .collect::<Result<_, DecodeError>>()?;
+                Location::Parts(PartSet { id, runs })
+            }
             _ => return Err(r.error("location kind")),
         })
     }

@@ -99,14 +99,7 @@ impl<'a> Walk<'a> {
 
     /// The common prefix that a key is rolled up into.
     fn common_prefix<'k>(&self, key: &'k str) -> Option<&'k str> {
-        let delimiter = self
-            .options
-            .delimiter
-            .as_deref()
-            .filter(|d| !d.is_empty())?;
-        let rest = key.strip_prefix(self.options.prefix.as_str())?;
-        let end = self.options.prefix.len() + rest.find(delimiter)? + delimiter.len();
-        Some(&key[..end])
+        common_prefix(&self.options.prefix, self.options.delimiter.as_deref(), key)
     }
 
     fn take(&mut self, rows: crate::meta::Rows, limit: usize) {
@@ -137,4 +130,15 @@ impl<'a> Walk<'a> {
             last
         });
     }
+}
+
+/// What of a key is one line of a listing: the prefix and what follows it up to and with the delimiter.
+pub(super) fn common_prefix<'k>(
+    prefix: &str,
+    delimiter: Option<&str>,
+    key: &'k str,
+) -> Option<&'k str> {
+    let delimiter = delimiter.filter(|d| !d.is_empty())?;
+    let end = key.strip_prefix(prefix)?.find(delimiter)? + delimiter.len();
+    Some(&key[..prefix.len() + end])
 }

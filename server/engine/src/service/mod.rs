@@ -1,8 +1,13 @@
 //! What every front calls: authorize, validate, store, commit. One file per noun.
 
+mod body;
 pub mod bucket;
+mod copy;
 pub mod list;
+pub mod multipart;
 pub mod object;
+pub mod read;
+mod tagging;
 pub mod token;
 
 use std::{sync::Arc, time::Duration};
@@ -15,12 +20,15 @@ use crate::{
     env::Env,
     error::{Error, ErrorKind, Result},
     meta::{
-        CommitError, MetaStore, Precondition, Transaction,
+        BLOCK_BYTES, CommitError, MetaStore, Precondition, Transaction,
         key::Key,
         record::{BucketRecord, Record},
     },
     types::{BucketName, ObjectKey},
 };
+
+/// Bytes that go from socket to disk and back at a time.
+pub const CHUNK_BYTES: usize = 4 * BLOCK_BYTES;
 
 /// What the operations stand on.
 pub(crate) struct Service {
@@ -115,7 +123,9 @@ impl Requirements {
 }
 
 /// Runs what may wait for the disk where waiting is allowed.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|error| {
         Error::new(ErrorKind::InternalError, "A task of the store failed.").with_source(error)
     })

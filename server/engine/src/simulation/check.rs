@@ -85,6 +85,7 @@ impl Found {
             match (key, record) {
                 (Key::Bucket(_) | Key::Object(..), _) => continue,
                 _ if expected.get(key) == Some(record) => {}
+                (Key::FreeBucket(_) | Key::FreePartSet(_), Record::Free) => {}
                 (Key::Free(id), Record::Free) if !expected.contains_key(&Key::Blob(*id)) => {}
                 (Key::Pack(_), Record::Pack(pack))
                     if pack.live_bytes == 0 && !expected.contains_key(key) => {}
@@ -133,7 +134,7 @@ impl Found {
     /// After a whole pass of the collector: the files are those of the objects, no log file is without use.
     pub(super) fn check_tidiness(&self, local: &Local, disk: &SimulatedDisk) -> Result {
         self.check_files(disk)?;
-        if let Some(key) = self.rows.keys().find(|key| matches!(key, Key::Free(_))) {
+        if let Some(key) = self.rows.keys().find(|key| is_free_list(key)) {
             return Err(format!("after a collection, {key:?} is still there"));
         }
         let numbers = Packs::numbers(disk).map_err(|e| e.to_string())?;
@@ -165,6 +166,10 @@ impl Found {
             _ => None,
         })
     }
+}
+
+fn is_free_list(key: &Key) -> bool {
+    matches!(key, Key::Free(_) | Key::FreePartSet(_) | Key::FreeBucket(_))
 }
 
 /// No file may ever go to quarantine but the damaged one.
@@ -205,6 +210,7 @@ pub(super) fn read_body(local: &Local, found: &ObjectRecord, range: Range<u64>) 
     match &found.location {
         Location::Empty => Ok(Bytes::new()),
         Location::Here => Err("an index row says that its body is here".into()),
+        Location::Parts(_) => unreachable!("no traffic makes parts"),
         Location::Pack { .. } => match local.open_inline(&found.location) {
             Ok(Some(body)) => body.read(found.size, range).map_err(told),
             Ok(None) => Err(format!("the body at {:?} is gone", found.location)),
@@ -265,7 +271,7 @@ fn count(expected: &mut BTreeMap<Key, Record>, bucket: BucketId, object: &Object
                 blob.references += 1;
             }
         }
-        Location::Empty | Location::Here => {}
+        Location::Empty | Location::Here | Location::Parts(_) => {}
     }
     Ok(())
 }

@@ -83,6 +83,7 @@ fn holds(state: &State, precondition: &Precondition) -> bool {
         Precondition::ETagIs(key, etag) => object(key).is_some_and(|o| o.record.etag == *etag),
         Precondition::ETagIsNot(key, etag) => object(key).is_none_or(|o| o.record.etag != *etag),
         Precondition::VersionIs(key, v) => object(key).is_some_and(|o| o.record.version == *v),
+        Precondition::Is(..) | Precondition::PartsAre(..) => unreachable!("no traffic has these"),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
         key::{AccountId, BucketId, Key},
         record::{BucketRecord, Location, ObjectRecord},
     },
-    types::{ContentHeaders, ETag, Timestamp},
+    types::{ChecksumType, ContentHeaders, ETag, Timestamp},
 };
 
 /// A body that goes to a file of its own.
@@ -334,7 +334,8 @@ fn advance(world: &mut World, upload: &mut Upload, n: usize) -> io::Result<bool>
     let description = Description {
         bucket: upload.bucket.1,
         key: &upload.key,
-        record: &upload.object.record,
+        row: &Key::Object(upload.bucket.1, upload.key.clone()),
+        record: &Row::Object(upload.object.clone()).record(),
     };
     upload.state = Progress::Ready(writer.finish(description)?);
     Ok(true)
@@ -399,9 +400,11 @@ fn object(world: &mut World, writer: Option<&dyn BlobWriter>) -> Arc<Object> {
         crc64: seed,
         etag: ETag::new(format!("{seed:016x}")),
         checksum: None,
+        checksum_type: ChecksumType::FullObject,
         location,
         headers: ContentHeaders::default(),
         metadata: Default::default(),
+        tags: Default::default(),
     };
     Arc::new(Object {
         record,

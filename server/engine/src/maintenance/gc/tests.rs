@@ -11,7 +11,7 @@ use crate::{
         local::{LocalConfig, overlay::Generation, recovery},
         record::{Checkpoint, ObjectRecord},
     },
-    types::{ContentHeaders, ETag, Timestamp},
+    types::{ChecksumType, ContentHeaders, ETag, Timestamp},
 };
 
 const BUCKET: BucketId = BucketId(1);
@@ -38,9 +38,11 @@ fn object(size: u64, location: Location) -> ObjectRecord {
         crc64: 0,
         etag: ETag::new("e"),
         checksum: None,
+        checksum_type: ChecksumType::FullObject,
         location,
         headers: ContentHeaders::default(),
         metadata: Default::default(),
+        tags: Default::default(),
     }
 }
 
@@ -59,16 +61,17 @@ fn put_file(store: &mut recovery::Opened, key: &str, bytes: &[u8]) -> BlobId {
     let mut writer = store.local.files.create().unwrap();
     writer.write(bytes).unwrap();
     let id = writer.id();
-    let record = object(bytes.len() as u64, Location::File(id));
+    let record = Record::Object(Box::new(object(bytes.len() as u64, Location::File(id))));
+    let row = Key::Object(BUCKET, key.into());
     let description = Description {
         bucket: BUCKET,
         key,
+        row: &row,
         record: &record,
     };
     let blob = writer.finish(description).unwrap();
-    let row = Key::Object(BUCKET, key.into());
     let transaction = Transaction {
-        changes: vec![Change::put(row, Record::Object(Box::new(record)))],
+        changes: vec![Change::put(row, record)],
         blob: Some(blob),
         ..Transaction::default()
     };

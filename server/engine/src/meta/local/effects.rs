@@ -15,10 +15,16 @@ use crate::{
             log::Position,
             overlay::{Generation, Lookup, Turn},
         },
-        record::{BlobRecord, BucketStats, Location, ObjectRecord, PackRecord, Record},
+        record::{
+            BlobRecord, BucketStats, Location, ObjectRecord, PackRecord, PartSetRecord, Record,
+        },
     },
     planted::{self, Bug},
+    types::UploadId,
 };
+
+/// Rows that tell the collector what to remove.
+const FREE_LISTS: [u8; 3] = [tag::FREE, tag::FREE_PART_SET, tag::FREE_BUCKET];
 
 /// The rows as they will be after the batch that is being put together.
 pub struct View<'a> {
@@ -90,9 +96,13 @@ impl<'a> View<'a> {
             Precondition::ETagIsNot(key, etag) => {
                 self.object(key)?.is_none_or(|object| object.etag != *etag)
             }
-            Precondition::VersionIs(key, version) => self
-                .object(key)?
-                .is_some_and(|object| object.version == *version),
+            Precondition::VersionIs(key, version) => {
+                self.get(key)?.and_then(|row| row.version()) == Some(*version)
+            }
+            Precondition::Is(key, record) => self.get(key)?.as_ref() == Some(record),
+            Precondition::PartsAre(id, changes) => self
+                .part_set(*id)?
+                .is_some_and(|parts| parts.changes == *changes),
         })
     }
 
@@ -114,22 +124,27 @@ impl<'a> View<'a> {
                 let old = old.as_ref().and_then(as_object);
                 let new = change.record.as_ref().and_then(as_object);
                 self.count_objects(*bucket, old, new)?;
-                if old.map(|o| &o.location) != new.map(|o| &o.location) {
-                    // Retained first, so that a file never passes through zero references.
-                    new.map(|object| self.retain(object)).transpose()?;
-                    old.map(|object| self.release(object)).transpose()?;
-                }
             }
+            (Key::Part(id, _), _, new) => self.count_parts(*id, old.is_some(), new.is_some())?,
+            (Key::Upload(_, _, id), None, Some(_)) => self.add_reference(*id)?,
+            (Key::Upload(_, _, id), Some(_), None) => self.drop_reference(*id)?,
             (Key::Bucket(_), None, Some(Record::Bucket(new))) => {
-                self.put(
-                    &Key::BucketStats(new.id),
-                    Some(Record::BucketStats(BucketStats::default())),
-                );
+                let stats = Record::BucketStats(BucketStats::default());
+                self.put(&Key::BucketStats(new.id), Some(stats));
             }
             (Key::Bucket(_), Some(Record::Bucket(old)), None) => {
                 self.put(&Key::BucketStats(old.id), None);
+                // It may have open uploads, which go one after the other.
+                self.put(&Key::FreeBucket(old.id), Some(Record::Free));
             }
             _ => {}
+        }
+        let (before, after) = (old.as_ref(), change.record.as_ref());
+        let (before, after) = (before.and_then(Record::body), after.and_then(Record::body));
+        if before.map(|(location, _)| location) != after.map(|(location, _)| location) {
+            // Retained first, so that a body never passes through zero references.
+            after.map(|body| self.retain(body)).transpose()?;
+            before.map(|body| self.release(body)).transpose()?;
         }
         self.put(&change.key, change.record);
         Ok(())
@@ -137,14 +152,15 @@ impl<'a> View<'a> {
 
     /// Ends the look and makes the rows visible; the batch is durable up to `position`.
     pub fn publish(self, position: Position) {
-        if self
-            .staged
-            .iter()
-            .any(|(key, record)| key[0] == tag::FREE && record.is_some())
-        {
+        let frees = |(key, record): (&Vec<u8>, &Option<Record>)| {
+            FREE_LISTS.contains(&key[0]) && record.is_some()
+        };
+        let is_wanted = self.staged.iter().any(frees);
+        self.turn.publish(encode(self.staged), position);
+        // Not before: the collector would look too early, and not again for a long time.
+        if is_wanted {
             self.local.collection_wanted();
         }
-        self.turn.publish(encode(self.staged), position);
     }
 
     /// The rows so far, for a deliberate bug.
@@ -184,61 +200,99 @@ impl<'a> View<'a> {
         Ok(())
     }
 
-    fn retain(&mut self, object: &ObjectRecord) -> Result<()> {
-        match object.location {
+    fn retain(&mut self, (location, bytes): (&Location, u64)) -> Result<()> {
+        match location {
             Location::Pack {
                 pack, record_bytes, ..
             } => {
-                let live_bytes = self.live_bytes(pack)?.unwrap_or(0) + u64::from(record_bytes);
-                self.put(
-                    &Key::Pack(pack),
-                    Some(Record::Pack(PackRecord { live_bytes })),
-                );
+                let live_bytes = self.live_bytes(*pack)?.unwrap_or(0) + u64::from(*record_bytes);
+                let record = Record::Pack(PackRecord { live_bytes });
+                self.put(&Key::Pack(*pack), Some(record));
             }
             Location::File(id) => {
-                let references = self.references(id)? + 1;
-                let bytes = object.size;
-                self.put(
-                    &Key::Blob(id),
-                    Some(Record::Blob(BlobRecord { references, bytes })),
-                );
+                let references = self.references(*id)?.unwrap_or(0) + 1;
+                let record = Record::Blob(BlobRecord { references, bytes });
+                self.put(&Key::Blob(*id), Some(record));
             }
+            Location::Parts(set) => self.add_reference(set.id)?,
             Location::Empty | Location::Here => {}
         }
         Ok(())
     }
 
-    fn release(&mut self, object: &ObjectRecord) -> Result<()> {
-        match object.location {
+    fn release(&mut self, (location, bytes): (&Location, u64)) -> Result<()> {
+        match location {
             Location::Pack {
                 pack, record_bytes, ..
             } => {
                 // A missing row (of a damaged index) stays missing: the collector then looks for itself.
-                if let Some(live_bytes) = self.live_bytes(pack)? {
-                    let live_bytes = less(live_bytes, record_bytes.into());
+                if let Some(live_bytes) = self.live_bytes(*pack)? {
+                    let live_bytes = less(live_bytes, (*record_bytes).into());
                     let record = Record::Pack(PackRecord { live_bytes });
-                    self.put(&Key::Pack(pack), Some(record));
+                    self.put(&Key::Pack(*pack), Some(record));
                 }
             }
-            Location::File(id) => match self.references(id)? {
-                0 | 1 => {
+            Location::File(id) => match self.references(*id)? {
+                // The row was lost: others may have their body in the file, which stays.
+                None => {}
+                Some(0 | 1) => {
                     if planted::is(Bug::FreeBeforeCommit) {
-                        self.local.files.remove_now(id);
+                        self.local.files.remove_now(*id);
                     }
-                    self.put(&Key::Blob(id), None);
-                    self.put(&Key::Free(id), Some(Record::Free));
+                    self.put(&Key::Blob(*id), None);
+                    self.put(&Key::Free(*id), Some(Record::Free));
                 }
-                n => {
-                    let record = BlobRecord {
-                        references: n - 1,
-                        bytes: object.size,
-                    };
-                    self.put(&Key::Blob(id), Some(Record::Blob(record)));
+                Some(n) => {
+                    let references = n - 1;
+                    let record = Record::Blob(BlobRecord { references, bytes });
+                    self.put(&Key::Blob(*id), Some(record));
                 }
             },
+            Location::Parts(set) => self.drop_reference(set.id)?,
             Location::Empty | Location::Here => {}
         }
         Ok(())
+    }
+
+    /// One more open upload or object needs the parts.
+    fn add_reference(&mut self, id: UploadId) -> Result<()> {
+        let mut parts = self.part_set(id)?.unwrap_or_default();
+        parts.references += 1;
+        self.put(&Key::PartSet(id), Some(Record::PartSet(parts)));
+        Ok(())
+    }
+
+    /// One less does; after the last one they go, one after the other.
+    fn drop_reference(&mut self, id: UploadId) -> Result<()> {
+        // A lost row: somebody may still need the parts.
+        let Some(mut parts) = self.part_set(id)? else {
+            return Ok(());
+        };
+        parts.references = parts.references.saturating_sub(1);
+        if parts.references == 0 {
+            self.put(&Key::PartSet(id), None);
+            self.put(&Key::FreePartSet(id), Some(Record::Free));
+        } else {
+            self.put(&Key::PartSet(id), Some(Record::PartSet(parts)));
+        }
+        Ok(())
+    }
+
+    fn count_parts(&mut self, id: UploadId, was: bool, is: bool) -> Result<()> {
+        // There is no such row while the collector removes the parts.
+        if let Some(mut parts) = self.part_set(id)? {
+            parts.parts = parts.parts + u32::from(is) - u32::from(was);
+            parts.changes += 1;
+            self.put(&Key::PartSet(id), Some(Record::PartSet(parts)));
+        }
+        Ok(())
+    }
+
+    fn part_set(&mut self, id: UploadId) -> Result<Option<PartSetRecord>> {
+        Ok(match self.get(&Key::PartSet(id))? {
+            Some(Record::PartSet(parts)) => Some(parts),
+            _ => None,
+        })
     }
 
     fn live_bytes(&mut self, pack: u32) -> Result<Option<u64>> {
@@ -248,11 +302,11 @@ impl<'a> View<'a> {
         })
     }
 
-    fn references(&mut self, id: BlobId) -> Result<u32> {
-        match self.get(&Key::Blob(id))? {
-            Some(Record::Blob(record)) => Ok(record.references),
-            _ => Ok(0),
-        }
+    fn references(&mut self, id: BlobId) -> Result<Option<u32>> {
+        Ok(match self.get(&Key::Blob(id))? {
+            Some(Record::Blob(record)) => Some(record.references),
+            _ => None,
+        })
     }
 }
 

@@ -11,7 +11,8 @@ use crate::{
 };
 
 const MAGIC: &[u8; 8] = b"JAYSTORE";
-const VERSION: u32 = 1;
+/// See FORMAT.md. Every version since the first can be read; a start makes it this one.
+const VERSION: u32 = 2;
 const FILE: &str = "FORMAT";
 const TEMPORARY: &str = "FORMAT.new";
 /// The file of the index.
@@ -23,22 +24,70 @@ pub const DIRECTORIES: [&str; 4] = [packs::DIR, "objects", "quarantine", "backup
 
 /// The id of the store in this directory, which is made when there is none.
 pub fn open_or_create(disk: &Arc<dyn Disk>, env: &Env) -> Result<[u8; 16], OpenError> {
-    match disk.open(FILE) {
-        Ok(file) => {
-            let mut bytes = [0; 64];
-            file.read_at(&mut bytes, 0)
-                .map_err(|e| OpenError::io("FORMAT could not be read", e))?;
-            let store_id = decode(&bytes)?;
-            // A copy may have left empty ones out.
-            let made = DIRECTORIES
-                .iter()
-                .try_for_each(|directory| disk.create_dir(directory));
-            made.map_err(|e| OpenError::io("a directory could not be made", e))?;
-            Ok(store_id)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => create(disk, env),
-        Err(error) => Err(OpenError::io("FORMAT could not be opened", error)),
+    let io = |e| OpenError::io("FORMAT could not be read", e);
+    let bytes = match read(&**disk, FILE).map_err(io)? {
+        Some(bytes) => bytes,
+        None => match read(&**disk, TEMPORARY).map_err(io)? {
+            // A making or an upgrade of the store was cut short when all but the name was done.
+            Some(bytes) if decode(&bytes).is_ok() => {
+                name(&**disk).map_err(|e| OpenError::io("FORMAT could not be named", e))?;
+                bytes
+            }
+            _ => return create(disk, env),
+        },
+    };
+    let (store_id, version) = decode(&bytes)?;
+    if version < VERSION {
+        // Before anything of the new format is written: older programs then refuse the store.
+        upgrade(&**disk, &bytes).map_err(|e| OpenError::io("FORMAT could not be written", e))?;
     }
+    // A copy may have left empty ones out.
+    let made = DIRECTORIES
+        .iter()
+        .try_for_each(|directory| disk.create_dir(directory));
+    made.map_err(|e| OpenError::io("a directory could not be made", e))?;
+    Ok(store_id)
+}
+
+fn read(disk: &dyn Disk, path: &str) -> io::Result<Option<[u8; 64]>> {
+    let file = match disk.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut bytes = [0; 64];
+    // A shorter one is not complete.
+    if file.len()? >= bytes.len() as u64 {
+        file.read_at(&mut bytes, 0)?;
+    }
+    Ok(Some(bytes))
+}
+
+/// Gives FORMAT, complete under its temporary name, its own.
+fn name(disk: &dyn Disk) -> io::Result<()> {
+    disk.rename(TEMPORARY, FILE)?;
+    disk.sync_dir("")
+}
+
+fn write(disk: &dyn Disk, bytes: &[u8]) -> io::Result<()> {
+    remove_if_there(disk, TEMPORARY)?;
+    let file = disk.create(TEMPORARY)?;
+    file.write_at(bytes, 0)?;
+    file.sync_data()
+}
+
+/// Makes a store of an older format one of this: only records that are written from now on differ.
+fn upgrade(disk: &dyn Disk, old: &[u8; 64]) -> io::Result<()> {
+    let (mut store_id, mut created) = ([0; 16], [0; 8]);
+    store_id.copy_from_slice(&old[16..32]);
+    created.copy_from_slice(&old[32..40]);
+    write(
+        disk,
+        &encode(VERSION, store_id, u64::from_le_bytes(created)),
+    )?;
+    // At every moment one of the two is there.
+    disk.sync_dir("")?;
+    disk.unlink(FILE)?;
+    name(disk)
 }
 
 fn create(disk: &Arc<dyn Disk>, env: &Env) -> Result<[u8; 16], OpenError> {
@@ -79,11 +128,8 @@ fn make(disk: &Arc<dyn Disk>, env: &Env) -> io::Result<[u8; 16]> {
     disk.rename(INDEX_TEMPORARY, INDEX)?;
     disk.sync_dir("")?;
     let store_id = env.random();
-    let file = disk.create(TEMPORARY)?;
-    file.write_at(&encode(store_id, env.clock.now().0), 0)?;
-    file.sync_data()?;
-    disk.rename(TEMPORARY, FILE)?;
-    disk.sync_dir("")?;
+    write(&**disk, &encode(VERSION, store_id, env.clock.now().0))?;
+    name(&**disk)?;
     Ok(store_id)
 }
 
@@ -110,10 +156,10 @@ fn remove_if_there(disk: &dyn Disk, path: &str) -> io::Result<()> {
     }
 }
 
-fn encode(store_id: [u8; 16], created: u64) -> Vec<u8> {
+fn encode(version: u32, store_id: [u8; 16], created: u64) -> Vec<u8> {
     let mut w = Writer::with_capacity(64);
     w.raw(MAGIC)
-        .u32(VERSION)
+        .u32(version)
         .u32(0)
         .raw(&store_id)
         .u64(created)
@@ -123,7 +169,7 @@ fn encode(store_id: [u8; 16], created: u64) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8; 64]) -> Result<[u8; 16], OpenError> {
+fn decode(bytes: &[u8; 64]) -> Result<([u8; 16], u32), OpenError> {
     let damaged = |what: &str| OpenError::Damaged {
         what: format!(
             "The file FORMAT {what}. Put it back from a copy; the store was not touched."
@@ -137,7 +183,7 @@ fn decode(bytes: &[u8; 64]) -> Result<[u8; 16], OpenError> {
     {
         return Err(damaged("is damaged"));
     }
-    if version != VERSION {
+    if !(1..=VERSION).contains(&version) {
         return Err(OpenError::Damaged {
             what: format!(
                 "The store has format version {version}, this program knows {VERSION}: \
@@ -147,13 +193,33 @@ fn decode(bytes: &[u8; 64]) -> Result<[u8; 16], OpenError> {
     }
     let mut store_id = [0; 16];
     store_id.copy_from_slice(&bytes[16..32]);
-    Ok(store_id)
+    Ok((store_id, version))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::disk::simulated::SimulatedDisk;
+
+    #[test]
+    fn an_older_store_becomes_one_of_this_version_and_a_newer_one_is_refused() {
+        let disk: Arc<dyn Disk> = SimulatedDisk::new(1);
+        let id = open_or_create(&disk, &Env::real()).unwrap();
+        let set = |version| {
+            let file = disk.open(FILE).unwrap();
+            file.write_at(&encode(version, id, 7), 0).unwrap();
+        };
+        let mut bytes = [0; 64];
+        set(1);
+        assert_eq!(open_or_create(&disk, &Env::real()).unwrap(), id);
+        disk.open(FILE).unwrap().read_at(&mut bytes, 0).unwrap();
+        assert_eq!(bytes[..], encode(VERSION, id, 7)[..]);
+        for version in [0, VERSION + 1] {
+            set(version);
+            let refused = open_or_create(&disk, &Env::real()).unwrap_err().to_string();
+            assert!(refused.contains("format version"), "{refused}");
+        }
+    }
 
     #[test]
     fn a_directory_with_other_files_does_not_become_a_store() {

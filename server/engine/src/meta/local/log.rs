@@ -345,10 +345,10 @@ impl LogRecord {
 /// The change as the index holds it: `Here` names the place in the pack.
 pub fn locate(change: &Change, pack: u32, offset: u64, placed: Placed, sums: &[u32]) -> Change {
     let mut change = change.clone();
-    if let Some(Record::Object(object)) = &mut change.record
-        && object.location == Location::Here
+    if let Some(location) = change.record.as_mut().and_then(Record::location_mut)
+        && *location == Location::Here
     {
-        object.location = Location::Pack {
+        *location = Location::Pack {
             pack,
             offset: (offset as usize + placed.body_offset) as u32,
             record_bytes: placed.record_bytes as u32,

@@ -25,6 +25,7 @@ pub mod applier;
 pub mod committer;
 pub mod effects;
 pub mod format;
+pub mod holds;
 pub mod index;
 pub mod log;
 pub mod overlay;
@@ -32,6 +33,7 @@ pub mod packs;
 pub mod recovery;
 pub mod runtime;
 
+use holds::Holds;
 use index::Index;
 use log::Position;
 use overlay::{Lookup, Overlay};
@@ -102,6 +104,8 @@ pub struct Local {
     apply_wanted: Signal,
     /// There is something for the collector.
     collect_wanted: Signal,
+    /// The parts that readers are at.
+    holds: Holds,
 }
 
 impl Local {
@@ -138,6 +142,7 @@ impl Local {
             pack_wanted: Signal::default(),
             apply_wanted: Signal::default(),
             collect_wanted: Signal::default(),
+            holds: Holds::default(),
         }
     }
 

@@ -12,11 +12,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::{
     error::Result,
     meta::{
-        Commit, CommitError, InlineBody, MetaStore, Rows, Transaction,
+        Commit, CommitError, Hold, InlineBody, MetaStore, Rows, Transaction,
         key::Key,
         local::{Local, applier::Applier, committer::Committer, recovery::Opened},
         record::{Location, Record},
     },
+    types::UploadId,
 };
 
 /// The unit in which waiting bytes are counted.
@@ -154,6 +155,10 @@ impl MetaStore for LocalStore {
 
     fn open_inline(&self, location: &Location) -> Result<Option<InlineBody>> {
         self.local.open_inline(location)
+    }
+
+    fn hold_parts(&self, id: UploadId) -> Result<Option<Box<dyn Hold>>> {
+        self.local.hold_parts(id)
     }
 }
 

@@ -1,0 +1,177 @@
+//! CopyObject: a second object of the same bytes.
+//!
+//! Files and parts are shared and counted; small bodies are read and written again, since bytes in the log
+//! are never shared. The source must still be the same when the copy is committed, else it is looked at again.
+
+use std::sync::Arc;
+
+use crate::{
+    auth::{Action, Caller},
+    digest::Digests,
+    error::{Error, ErrorKind, Result},
+    meta::{
+        Body, Change, Precondition, Transaction,
+        key::Key,
+        record::{BucketRecord, Location, ObjectRecord, Record},
+    },
+    service::{
+        Buffer, Service, blocking,
+        object::{check_metadata, info, put_requirements},
+        read::{DOWNLOAD_BYTES, MOVES_MAX, ObjectReader},
+    },
+    types::{
+        BucketName, Checksum, ChecksumAlgorithm, ChecksumType, CopyOptions, CopySource, ObjectInfo,
+        ObjectKey, ReadOutcome, Select,
+    },
+};
+
+impl Service {
+    pub(crate) async fn copy_object(
+        self: &Arc<Self>,
+        caller: &Caller,
+        source: &CopySource,
+        name: &BucketName,
+        key: &ObjectKey,
+        options: CopyOptions,
+    ) -> Result<ObjectInfo> {
+        let from = self.bucket(caller, Action::ObjectGet, &source.bucket, Some(&source.key))?;
+        let to = self.bucket(caller, Action::ObjectPut, name, Some(key))?;
+        options
+            .replace
+            .as_ref()
+            .map_or(Ok(()), |(_, metadata)| check_metadata(metadata))?;
+        let is_same = from.id == to.id && source.key == *key;
+        if is_same && options.replace.is_none() && options.tags.is_none() {
+            return Err(Error::new(
+                ErrorKind::InvalidRequest,
+                "This copy request is illegal because it is trying to copy an object to itself without changing \
+                 the object's metadata: use the metadata directive REPLACE.",
+            ));
+        }
+        let source_row = Key::Object(from.id, source.key.as_str().into());
+        for _ in 0..MOVES_MAX {
+            let (record, body, _buffer) = self.source(&from, source, &options).await?;
+            let mut requires = put_requirements(name, &to, key, &options.conditions);
+            requires.add(
+                Precondition::VersionIs(source_row.clone(), record.version),
+                ErrorKind::OperationAborted,
+                "The source of the copy was changed meanwhile: try again.",
+            );
+            let copy = self.copied(record, body.is_some(), &options);
+            let info = info(key.clone(), &copy);
+            let row = Key::Object(to.id, key.as_str().into());
+            let transaction = Transaction {
+                changes: vec![Change::put(row, Record::Object(Box::new(copy)))],
+                body,
+                ..Transaction::default()
+            };
+            match requires.commit(&*self.meta, transaction).await {
+                Err(error) if error.kind() == ErrorKind::OperationAborted => {}
+                done => return done.map(|()| info),
+            }
+        }
+        Err(Error::new(
+            ErrorKind::OperationAborted,
+            "The source of the copy is being changed: try again.",
+        ))
+    }
+
+    /// The source as it is now, with the checksum that the copy shall have, and its body when that has to be
+    /// written again.
+    async fn source(
+        self: &Arc<Self>,
+        from: &BucketRecord,
+        source: &CopySource,
+        options: &CopyOptions,
+    ) -> Result<(ObjectRecord, Option<Body>, Buffer)> {
+        source.must_hold(&self.object(from, &source.key)?)?;
+        let buffer = self.buffer(DOWNLOAD_BYTES.max(self.inline_max)).await?;
+        let (mut record, mut reader) = self
+            .open_object(from, &source.key, Select::Whole, false)
+            .await?;
+        source.must_hold(&record)?;
+        let mut body = None;
+        if let Location::Pack { .. } = record.location {
+            let mut bytes = bytes::BytesMut::with_capacity(record.size as usize);
+            while let Some(chunk) = reader.next().await? {
+                bytes.extend_from_slice(&chunk);
+            }
+            let bytes = bytes.freeze();
+            if let Some(algorithm) = missing(&record, options) {
+                let sums = Digests::of(&bytes, Some(algorithm)).finish();
+                record.set_checksum(sums.chosen);
+            }
+            body = Some(Body::new(bytes));
+        } else if let Some(algorithm) = missing(&record, options) {
+            record.set_checksum(checksum_of(reader, algorithm).await?);
+        }
+        Ok((record, body, buffer))
+    }
+
+    fn copied(&self, source: ObjectRecord, is_inline: bool, options: &CopyOptions) -> ObjectRecord {
+        let mut copy = source;
+        copy.version = self.env.unique_id();
+        copy.modified = self.env.clock.now();
+        if is_inline {
+            copy.location = Location::Here;
+        }
+        if let Some((headers, metadata)) = &options.replace {
+            copy.headers = headers.clone();
+            copy.metadata = metadata.clone();
+        }
+        if let Some(tags) = &options.tags {
+            copy.tags = tags.clone();
+        }
+        copy
+    }
+}
+
+impl ObjectRecord {
+    fn set_checksum(&mut self, checksum: Option<Checksum>) {
+        self.checksum = checksum;
+        self.checksum_type = ChecksumType::FullObject;
+    }
+}
+
+/// The algorithm that is asked for and that the source has no checksum of.
+fn missing(record: &ObjectRecord, options: &CopyOptions) -> Option<ChecksumAlgorithm> {
+    let has = record.checksum.as_ref().map(|checksum| checksum.algorithm);
+    options
+        .checksum_algorithm
+        .filter(|&wanted| has != Some(wanted))
+}
+
+async fn checksum_of(
+    mut reader: ObjectReader,
+    algorithm: ChecksumAlgorithm,
+) -> Result<Option<Checksum>> {
+    let mut digests = Digests::without_md5(Some(algorithm)).with_md5_of(Digests::only_md5());
+    while let Some(chunk) = reader.next().await? {
+        digests = blocking(move || {
+            digests.update(&chunk);
+            digests
+        })
+        .await?;
+    }
+    Ok(digests.finish().chosen)
+}
+
+impl CopySource {
+    /// Refuses a source for which the conditions do not hold.
+    ///
+    /// Source: S3 API, CopyObject, `x-amz-copy-source-if-*`.
+    pub(super) fn must_hold(&self, record: &ObjectRecord) -> Result<()> {
+        let outcome = self.conditions.decide(&record.etag, record.modified);
+        let condition = match outcome {
+            ReadOutcome::Proceed => return Ok(()),
+            ReadOutcome::NotModified => "If-None-Match or If-Modified-Since",
+            ReadOutcome::Failed(condition) => condition,
+        };
+        Err(Error::new(
+            ErrorKind::PreconditionFailed,
+            format!(
+                "At least one of the preconditions you specified for the source did not hold: {condition}."
+            ),
+        ))
+    }
+}

@@ -1,0 +1,442 @@
+//! Multipart uploads: create, upload parts, complete, abort, list.
+//!
+//! A part is a row with a body of its own. Complete makes an object that refers to these rows: no byte is
+//! copied, and what it costs does not grow with the size of the object.
+
+mod assembly;
+mod list;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use self::assembly::Assembly;
+use crate::{
+    auth::{Action, Caller},
+    error::{Error, ErrorKind, Result},
+    meta::{
+        Change, Precondition, Transaction,
+        key::Key,
+        record::{BucketRecord, Location, ObjectRecord, PartRecord, Record, UploadRecord},
+    },
+    service::{
+        Requirements, Service, blocking,
+        body::BodyWriter,
+        object::{check_metadata, info},
+        read::{DOWNLOAD_BYTES, MOVES_MAX},
+    },
+    types::{
+        BucketName, ByteRange, Checksum, ChecksumAlgorithm, ChecksumType, CompleteOptions,
+        CompletedPart, CopySource, ETag, ObjectInfo, ObjectKey, PART_NUMBER_MAX, PartInfo,
+        PartOptions, Select, UploadId, UploadInfo, UploadOptions, no_such_upload,
+    },
+};
+
+impl Service {
+    pub(crate) async fn create_multipart_upload(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+        key: &ObjectKey,
+        options: UploadOptions,
+    ) -> Result<UploadInfo> {
+        let bucket = self.bucket(caller, Action::MultipartCreate, name, Some(key))?;
+        check_metadata(&options.metadata)?;
+        let checksum_type = type_of(options.checksum_algorithm, options.checksum_type)?;
+        let id = UploadId(self.env.unique_id());
+        let record = UploadRecord {
+            initiated: self.env.clock.now(),
+            initiator: caller.account(),
+            checksum_algorithm: options.checksum_algorithm,
+            checksum_type,
+            headers: options.headers,
+            metadata: options.metadata,
+            tags: options.tags,
+        };
+        let info = upload_info(key.clone(), id, &record);
+        let row = Key::Upload(bucket.id, key.as_str().into(), id);
+        let transaction = Transaction {
+            changes: vec![Change::put(row, Record::Upload(Box::new(record)))],
+            ..Transaction::default()
+        };
+        Requirements::bucket(name, &bucket)
+            .commit(&*self.meta, transaction)
+            .await?;
+        Ok(info)
+    }
+
+    pub(crate) async fn upload_part(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &BucketName,
+        key: &ObjectKey,
+        id: UploadId,
+        number: u16,
+        options: PartOptions,
+    ) -> Result<PartWriter> {
+        let bucket = self.bucket(caller, Action::MultipartUploadPart, name, Some(key))?;
+        self.part_writer(name, bucket, key, id, number, options, 0)
+            .await
+    }
+
+    pub(crate) async fn upload_part_copy(
+        self: &Arc<Self>,
+        caller: &Caller,
+        (name, key): (&BucketName, &ObjectKey),
+        id: UploadId,
+        number: u16,
+        source: &CopySource,
+        range: Option<ByteRange>,
+    ) -> Result<PartInfo> {
+        let from = self.bucket(caller, Action::ObjectGet, &source.bucket, Some(&source.key))?;
+        let bucket = self.bucket(caller, Action::MultipartUploadPart, name, Some(key))?;
+        let select = range.map_or(Select::Whole, Select::Range);
+        let (record, mut reader) = self.open_object(&from, &source.key, select, false).await?;
+        source.must_hold(&record)?;
+        let bytes = reader.range();
+        let options = PartOptions {
+            size: Some(bytes.end - bytes.start),
+            ..PartOptions::default()
+        };
+        let mut part = self
+            .part_writer(name, bucket, key, id, number, options, DOWNLOAD_BYTES)
+            .await?;
+        while let Some(chunk) = reader.next().await? {
+            part.write(chunk).await?;
+        }
+        part.finish(None).await
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    async fn part_writer(
+        self: &Arc<Self>,
+        name: &BucketName,
+        bucket: BucketRecord,
+        key: &ObjectKey,
+        id: UploadId,
+        number: u16,
+        mut options: PartOptions,
+        more_memory: usize,
+    ) -> Result<PartWriter> {
+        if !(1..=PART_NUMBER_MAX).contains(&number) {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "Part number must be an integer between 1 and {PART_NUMBER_MAX}, inclusive."
+                ),
+            ));
+        }
+        let upload = self.upload(&bucket, key, id)?;
+        choose_algorithm(&upload, &mut options)?;
+        let mut requires = Requirements::bucket(name, &bucket);
+        requires.add_upload(&bucket, key, id);
+        Ok(PartWriter {
+            body: BodyWriter::new(self, options, more_memory).await?,
+            service: self.clone(),
+            requires,
+            bucket,
+            key: key.clone(),
+            id,
+            number,
+        })
+    }
+
+    pub(crate) async fn complete_multipart_upload(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &BucketName,
+        key: &ObjectKey,
+        id: UploadId,
+        parts: &[CompletedPart],
+        options: CompleteOptions,
+    ) -> Result<ObjectInfo> {
+        let bucket = self.bucket(caller, Action::MultipartComplete, name, Some(key))?;
+        for _ in 0..MOVES_MAX {
+            let upload = match self.upload(&bucket, key, id) {
+                Err(error) if error.kind() == ErrorKind::NoSuchUpload => {
+                    return self.completed_before(&bucket, key, id, parts, error).await;
+                }
+                upload => upload?,
+            };
+            let (assembly, changes) = self.assemble(id, Some(&upload), parts, &options).await?;
+            let mut requires = Requirements::bucket(name, &bucket);
+            requires.add_upload(&bucket, key, id);
+            requires.add(
+                Precondition::PartsAre(id, changes),
+                ErrorKind::OperationAborted,
+                "Parts of the upload are being uploaded: complete it when they are done.",
+            );
+            requires.add_conditions(&bucket, key, &options.conditions);
+            let (transaction, info) = self.completion(&bucket, key, id, upload, assembly);
+            match requires.commit(&*self.meta, transaction).await {
+                // A part came, or the upload ended, while we looked: look again.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::OperationAborted | ErrorKind::NoSuchUpload
+                    ) => {}
+                done => return done.map(|()| info),
+            }
+        }
+        Err(Error::new(
+            ErrorKind::OperationAborted,
+            "Parts of the upload are being uploaded: complete it when they are done.",
+        ))
+    }
+
+    /// Answers a Complete that comes again: the first answer may have been lost on its way.
+    async fn completed_before(
+        self: &Arc<Self>,
+        bucket: &BucketRecord,
+        key: &ObjectKey,
+        id: UploadId,
+        parts: &[CompletedPart],
+        error: Error,
+    ) -> Result<ObjectInfo> {
+        let Ok(object) = self.object(bucket, key) else {
+            return Err(error);
+        };
+        let is_of_upload = matches!(&object.location, Location::Parts(set) if set.id == id);
+        if is_of_upload
+            && let Ok((assembly, _)) = self.assemble(id, None, parts, &Default::default()).await
+            && assembly.etag == object.etag
+        {
+            return Ok(info(key.clone(), &object));
+        }
+        Err(error)
+    }
+
+    /// The object that these parts make, and how often parts had come by then.
+    async fn assemble(
+        self: &Arc<Self>,
+        id: UploadId,
+        upload: Option<&UploadRecord>,
+        listed: &[CompletedPart],
+        options: &CompleteOptions,
+    ) -> Result<(Assembly, u64)> {
+        let (service, upload) = (self.clone(), upload.cloned());
+        let (listed, options) = (listed.to_vec(), options.clone());
+        blocking(move || {
+            let changes = match service.meta.get(&Key::PartSet(id))? {
+                Some(Record::PartSet(set)) => set.changes,
+                _ => 0,
+            };
+            let rows = service.parts(id, 0, usize::from(PART_NUMBER_MAX))?;
+            let assembly = Assembly::of(id, rows, &listed, upload.as_ref(), &options)?;
+            Ok((assembly, changes))
+        })
+        .await?
+    }
+
+    fn completion(
+        &self,
+        bucket: &BucketRecord,
+        key: &ObjectKey,
+        id: UploadId,
+        upload: UploadRecord,
+        assembly: Assembly,
+    ) -> (Transaction, ObjectInfo) {
+        let record = ObjectRecord {
+            version: self.env.unique_id(),
+            modified: self.env.clock.now(),
+            size: assembly.size,
+            sha256: assembly.sha256,
+            crc64: assembly.crc64,
+            etag: assembly.etag,
+            checksum: assembly.checksum,
+            checksum_type: upload.checksum_type,
+            location: Location::Parts(assembly.set),
+            headers: upload.headers,
+            metadata: upload.metadata,
+            tags: upload.tags,
+        };
+        let info = info(key.clone(), &record);
+        let row = Key::Object(bucket.id, key.as_str().into());
+        // The object first: the parts are always somebody's.
+        let mut changes = vec![
+            Change::put(row, Record::Object(Box::new(record))),
+            Change::delete(Key::Upload(bucket.id, key.as_str().into(), id)),
+        ];
+        let unused = assembly.unused.into_iter();
+        changes.extend(unused.map(|number| Change::delete(Key::Part(id, number))));
+        let transaction = Transaction {
+            changes,
+            ..Transaction::default()
+        };
+        (transaction, info)
+    }
+
+    pub(crate) async fn abort_multipart_upload(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+        key: &ObjectKey,
+        id: UploadId,
+    ) -> Result<()> {
+        let bucket = self.bucket(caller, Action::MultipartAbort, name, Some(key))?;
+        let mut requires = Requirements::bucket(name, &bucket);
+        requires.add_upload(&bucket, key, id);
+        let row = Key::Upload(bucket.id, key.as_str().into(), id);
+        let transaction = Transaction {
+            changes: vec![Change::delete(row)],
+            ..Transaction::default()
+        };
+        requires.commit(&*self.meta, transaction).await
+    }
+
+    fn upload(&self, bucket: &BucketRecord, key: &ObjectKey, id: UploadId) -> Result<UploadRecord> {
+        let row = Key::Upload(bucket.id, key.as_str().into(), id);
+        match self.meta.get(&row)? {
+            Some(Record::Upload(upload)) => Ok(*upload),
+            _ => Err(no_such_upload()),
+        }
+    }
+
+    /// The parts with numbers above `after`, at most `limit`.
+    fn parts(&self, id: UploadId, after: u16, limit: usize) -> Result<Vec<(u16, PartRecord)>> {
+        let from = Key::Part(id, after.saturating_add(1)).encode();
+        let to = Key::Part(id, u16::MAX).encode();
+        let rows = self.meta.scan(&from, Some(&to), limit)?.into_iter();
+        let part = |(key, record): (Vec<u8>, Record)| match (Key::decode(&key), record) {
+            (Ok(Key::Part(_, number)), Record::Part(part)) => Some((number, *part)),
+            _ => None,
+        };
+        Ok(rows.filter_map(part).collect())
+    }
+}
+
+impl Requirements {
+    fn add_upload(&mut self, bucket: &BucketRecord, key: &ObjectKey, id: UploadId) {
+        let gone = no_such_upload();
+        let open = Precondition::Exists(Key::Upload(bucket.id, key.as_str().into(), id));
+        self.add(open, gone.kind(), gone.context());
+    }
+}
+
+/// Takes the body of one part. Dropped before [`PartWriter::finish`], it stores nothing.
+pub struct PartWriter {
+    service: Arc<Service>,
+    requires: Requirements,
+    bucket: BucketRecord,
+    key: ObjectKey,
+    id: UploadId,
+    number: u16,
+    body: BodyWriter,
+}
+
+impl PartWriter {
+    /// Takes the next bytes of the body, of any length; waits while the disk is behind.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        self.body.write(bytes).await
+    }
+
+    /// Checks size and digests (`trailer` is a checksum that came behind the body), makes the part durable,
+    /// in place of an earlier one of its number, and answers what it has become.
+    pub async fn finish(self, trailer: Option<Checksum>) -> Result<PartInfo> {
+        let body = self.body.finish(trailer).await?;
+        let record = PartRecord {
+            version: self.service.env.unique_id(),
+            modified: self.service.env.clock.now(),
+            size: body.size,
+            md5: body.sums.md5,
+            sha256: body.sums.sha256,
+            crc64: body.sums.crc64,
+            checksum: body.sums.chosen.clone(),
+            location: Location::Empty,
+        };
+        let info = part_info(self.number, &record);
+        let row = Key::Part(self.id, self.number);
+        let record = Record::Part(Box::new(record));
+        let mut transaction = Transaction::default();
+        let _buffer = body
+            .place(&mut transaction, self.bucket.id, &self.key, row, record)
+            .await?;
+        self.requires
+            .commit(&*self.service.meta, transaction)
+            .await?;
+        Ok(info)
+    }
+}
+
+/// What the checksum of the object will be computed from.
+///
+/// Source: S3 API, CreateMultipartUpload, `x-amz-checksum-type`.
+fn type_of(
+    algorithm: Option<ChecksumAlgorithm>,
+    wanted: Option<ChecksumType>,
+) -> Result<ChecksumType> {
+    use ChecksumAlgorithm as Algorithm;
+    let refuse = |why: String| Err(Error::new(ErrorKind::InvalidRequest, why));
+    let (usual, possible): (_, &[_]) = match algorithm {
+        None if wanted.is_some() => {
+            return refuse(
+                "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm \
+                 header."
+                    .to_owned(),
+            );
+        }
+        None | Some(Algorithm::Crc64Nvme) => {
+            (ChecksumType::FullObject, &[ChecksumType::FullObject])
+        }
+        Some(Algorithm::Crc32 | Algorithm::Crc32c) => (
+            ChecksumType::Composite,
+            &[ChecksumType::Composite, ChecksumType::FullObject],
+        ),
+        Some(Algorithm::Sha1 | Algorithm::Sha256) => {
+            (ChecksumType::Composite, &[ChecksumType::Composite])
+        }
+    };
+    match wanted {
+        None => Ok(usual),
+        Some(wanted) if possible.contains(&wanted) => Ok(wanted),
+        Some(wanted) => refuse(format!(
+            "The {} checksum type cannot be used with the {} checksum algorithm.",
+            wanted.name(),
+            algorithm.map_or("", Algorithm::name)
+        )),
+    }
+}
+
+/// Each part has the checksum that the upload asked for.
+fn choose_algorithm(upload: &UploadRecord, options: &mut PartOptions) -> Result<()> {
+    let sent = options.checksum.as_ref().map(|checksum| checksum.algorithm);
+    let sent = sent.or(options.checksum_algorithm);
+    match (upload.checksum_algorithm, sent) {
+        (Some(wanted), Some(sent)) if wanted != sent => Err(Error::new(
+            ErrorKind::InvalidRequest,
+            format!(
+                "Checksum Type mismatch occurred, expected checksum Type: {}, actual checksum Type: {}.",
+                wanted.name().to_ascii_lowercase(),
+                sent.name().to_ascii_lowercase()
+            ),
+        )),
+        (wanted, _) => {
+            options.checksum_algorithm = options.checksum_algorithm.or(wanted);
+            Ok(())
+        }
+    }
+}
+
+fn upload_info(key: ObjectKey, upload_id: UploadId, upload: &UploadRecord) -> UploadInfo {
+    UploadInfo {
+        key,
+        upload_id,
+        initiated: upload.initiated,
+        checksum_algorithm: upload.checksum_algorithm,
+        checksum_type: upload.checksum_type,
+    }
+}
+
+fn part_info(number: u16, part: &PartRecord) -> PartInfo {
+    PartInfo {
+        number,
+        size: part.size,
+        etag: ETag::of_md5(&part.md5),
+        last_modified: part.modified,
+        checksum: part.checksum.clone(),
+        crc64: Checksum {
+            algorithm: ChecksumAlgorithm::Crc64Nvme,
+            value: part.crc64.to_be_bytes().to_vec(),
+        },
+    }
+}
