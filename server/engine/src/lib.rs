@@ -71,7 +71,10 @@ use crate::{
     service::Service,
 };
 pub use crate::{
-    auth::{Caller, SigningKey},
+    auth::{
+        Caller, SigningKey,
+        link::{LINK_SECONDS_MAX, Link},
+    },
     error::{Error, ErrorKind, Result},
     meta::local::LocalConfig,
     service::{
@@ -252,6 +255,27 @@ impl Engine {
         region: &str,
     ) -> Result<(Caller, SigningKey)> {
         self.service.signing_key(access_key_id, date, region)
+    }
+
+    /// Who calls with this access key and secret.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AccessDenied`], whatever is wrong with them.
+    pub fn bearer(&self, token_id: &str, secret: &str) -> Result<Caller> {
+        self.service.bearer(token_id, secret)
+    }
+
+    /// Who calls with this link: the token in it, if the link holds and `signature` is this store's.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AccessDenied`], whatever is wrong with it.
+    pub fn verify_link(&self, link: Link<'_>, signature: &[u8]) -> Result<Caller> {
+        self.service.verify_link(link, signature)
+    }
+
+    /// The signature of a link, in lower-case hexadecimal: who has it has the rights of the token.
+    pub fn sign_link(&self, link: Link<'_>) -> String {
+        self.service.secrets.sign_link(link)
     }
 
     /// Creates a bucket of the caller's account.

@@ -1,7 +1,10 @@
 //! Who may do what: tokens, their secrets, and the one place where rights are decided.
 //!
 //! Fronts prove who calls (by a signing key from here); the service asks [`authorize`] and nothing else does.
-//! A token's secret leaves this module only as a signing key.
+//! A token's secret leaves this module only as a signing key, the store's signing secret not at all: links are
+//! made and checked in [`link`].
+
+pub(crate) mod link;
 
 use std::{
     collections::HashMap,
@@ -189,6 +192,8 @@ type SigningKeys = HashMap<(String, String, String), (Vec<u8>, SigningKey)>;
 /// Seals and opens token secrets, and remembers signing keys.
 pub(crate) struct Secrets {
     cipher: Aes256Gcm,
+    /// Keyed with the signing secret itself, as the links of the original are.
+    link_mac: Hmac<Sha256>,
     signing_keys: Mutex<SigningKeys>,
 }
 
@@ -200,8 +205,11 @@ impl Secrets {
         hkdf.expand(b"token-secretkey-aead", &mut *key)
             .expect("32 is a valid length");
         let cipher = Aes256Gcm::new_from_slice(&*key).expect("32 bytes are a key");
+        let link_mac = Hmac::<Sha256>::new_from_slice(signing_secret.as_bytes())
+            .expect("HMAC takes keys of any length");
         Self {
             cipher,
+            link_mac,
             signing_keys: Mutex::default(),
         }
     }

@@ -1,10 +1,11 @@
 //! Access keys: the one that a start may bring along, and the proof of who calls.
 
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::{
-    auth::{Caller, SigningKey, is_usable},
+    auth::{Caller, SigningKey, is_usable, link::Link},
     error::{Error, ErrorKind, Result},
     meta::{
         Change, Precondition, Transaction,
@@ -53,17 +54,55 @@ impl Service {
         date: &str,
         region: &str,
     ) -> Result<(Caller, SigningKey)> {
+        let token = self.usable_token(id)?.ok_or_else(|| {
+            Error::new(
+                ErrorKind::InvalidAccessKeyId,
+                "The access key id you provided does not exist here, is revoked or has expired.",
+            )
+        })?;
+        let key = self.secrets.signing_key(id, &token, date, region)?;
+        Ok((Caller::new(id, token), key))
+    }
+
+    pub(crate) fn bearer(&self, id: &str, secret: &str) -> Result<Caller> {
+        let token = self.usable_token(id)?;
+        let known = match &token {
+            Some(token) => self.secrets.open(id, &token.sealed_secret)?,
+            None => Zeroizing::default(),
+        };
+        // Digests, so that the comparison does not tell lengths.
+        let digest = |secret: &str| Sha256::digest(secret.as_bytes());
+        let is_equal = bool::from(digest(&known).ct_eq(&digest(secret)));
+        let token = token.filter(|_| is_equal).ok_or_else(|| {
+            Error::new(
+                ErrorKind::AccessDenied,
+                "Access Denied: the access key or its secret is wrong, revoked or expired.",
+            )
+        })?;
+        Ok(Caller::new(id, token))
+    }
+
+    pub(crate) fn verify_link(&self, link: Link<'_>, signature: &[u8]) -> Result<Caller> {
+        let now = self.env.clock.now();
+        // The signature comes first: who cannot make one learns nothing about tokens.
+        let token = match self.secrets.verify_link(link, signature, now) {
+            true => self.usable_token(link.token_id)?,
+            false => None,
+        };
+        let token =
+            token.ok_or_else(|| Error::new(ErrorKind::AccessDenied, "Invalid presigned URL"))?;
+        Ok(Caller::new(link.token_id, token))
+    }
+
+    /// The token of this id, unless it or its account may not be used now.
+    fn usable_token(&self, id: &str) -> Result<Option<TokenRecord>> {
         let token = match self.meta.get(&Key::Token(id.to_owned()))? {
             Some(Record::Token(token)) if is_usable(&token, self.env.clock.now()) => token,
-            _ => {
-                return Err(Error::new(
-                    ErrorKind::InvalidAccessKeyId,
-                    "The access key id you provided does not exist here, is revoked or has expired.",
-                ));
-            }
+            _ => return Ok(None),
         };
-        let key = self.secrets.signing_key(id, &token, date, region)?;
-        Ok((Caller::new(id, *token), key))
+        let account = self.meta.get(&Key::Account(token.account))?;
+        let is_active = matches!(account, Some(Record::Account(account)) if account.active);
+        Ok(is_active.then_some(*token))
     }
 
     pub(crate) async fn seed_token(&self, seed: &SeedToken) -> Result<SeedReport> {
