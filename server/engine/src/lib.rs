@@ -280,7 +280,51 @@ impl Engine {
 
     /// Creates a bucket of the caller's account.
     pub async fn create_bucket(&self, caller: &Caller, bucket: &BucketName) -> Result<()> {
-        self.service.create_bucket(caller, bucket).await
+        self.create_bucket_with(caller, bucket, BucketOptions::default())
+            .await
+    }
+
+    /// Creates a bucket of the caller's account as `options` say.
+    pub async fn create_bucket_with(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        options: BucketOptions,
+    ) -> Result<()> {
+        self.service.create_bucket(caller, bucket, options).await
+    }
+
+    /// Opens the objects of a bucket to readers without credentials, or closes them again.
+    pub async fn put_bucket_acl(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        public_read: bool,
+    ) -> Result<()> {
+        self.service
+            .put_bucket_acl(caller, bucket, public_read)
+            .await
+    }
+
+    /// Whether an object, which must be there, may be read without credentials.
+    pub async fn object_is_public(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        key: &ObjectKey,
+    ) -> Result<bool> {
+        self.service.object_is_public(caller, bucket, key)
+    }
+
+    /// Whether the caller could change the access list of an object, which must be there. It has none: what
+    /// may be read is said by its bucket.
+    pub async fn put_object_acl(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        key: &ObjectKey,
+    ) -> Result<()> {
+        self.service.put_object_acl(caller, bucket, key)
     }
 
     /// What a bucket is.

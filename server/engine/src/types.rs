@@ -491,6 +491,15 @@ pub struct BucketInfo {
     pub name: BucketName,
     /// When it was created.
     pub created: Timestamp,
+    /// Whether its objects may be read without credentials.
+    pub public_read: bool,
+}
+
+/// Options of `create_bucket_with`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BucketOptions {
+    /// Whether its objects may be read without credentials.
+    pub public_read: bool,
 }
 
 /// Options of `list_objects`.

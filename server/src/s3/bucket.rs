@@ -266,6 +266,7 @@ mod tests {
             .map(|name| BucketInfo {
                 name: BucketName::parse(name).unwrap(),
                 created: Timestamp(0),
+                public_read: false,
             })
             .into()
     }

@@ -42,6 +42,9 @@ pub enum Action {
     BucketReadMeta,
     BucketWriteMeta,
     ObjectGet,
+    /// What is stored about an object: its access list, its tags. The same right as `ObjectGet`, but a public
+    /// bucket does not give it away.
+    ObjectReadMeta,
     ObjectPut,
     ObjectDelete,
     ObjectList,
@@ -58,7 +61,7 @@ impl Action {
             Action::BucketList => "bucket:list",
             Action::BucketReadMeta => "bucket:read-meta",
             Action::BucketWriteMeta => "bucket:write-meta",
-            Action::ObjectGet => "object:get",
+            Action::ObjectGet | Action::ObjectReadMeta => "object:get",
             Action::ObjectPut => "object:put",
             Action::ObjectDelete => "object:delete",
             Action::ObjectList => "object:list",
@@ -70,24 +73,41 @@ impl Action {
     }
 }
 
-/// Who calls, as a front has proven. Only the engine makes one.
+/// Who calls: a token, as a front has proven, or nobody in particular. Only the engine makes one of a token.
 #[derive(Clone)]
-pub struct Caller {
+pub struct Caller(Option<Identity>);
+
+/// The token of a caller.
+#[derive(Clone)]
+struct Identity {
     token_id: Arc<str>,
     token: Arc<TokenRecord>,
 }
 
+/// The account of callers without a token. Accounts have ids of their time, and this one never comes.
+const NOBODY: AccountId = AccountId(u128::MAX);
+
 impl Caller {
     pub(crate) fn new(token_id: &str, token: TokenRecord) -> Self {
-        Self {
+        Self(Some(Identity {
             token_id: token_id.into(),
             token: Arc::new(token),
-        }
+        }))
     }
 
-    /// The id of the access key, for logs.
+    /// A caller without credentials, who may read the objects of public buckets and nothing else.
+    pub fn anonymous() -> Self {
+        Self(None)
+    }
+
+    /// Whether this is a caller without credentials.
+    pub fn is_anonymous(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The id of the access key, for logs; empty without one.
     pub fn token_id(&self) -> &str {
-        &self.token_id
+        self.0.as_ref().map_or("", |identity| &identity.token_id)
     }
 
     /// The account that the access key belongs to, as 32 hex digits.
@@ -96,13 +116,15 @@ impl Caller {
     }
 
     pub(crate) fn account(&self) -> AccountId {
-        self.token.account
+        self.0
+            .as_ref()
+            .map_or(NOBODY, |identity| identity.token.account)
     }
 }
 
 impl std::fmt::Debug for Caller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Caller({})", self.token_id)
+        write!(f, "Caller({})", self.token_id())
     }
 }
 
@@ -113,7 +135,9 @@ pub(crate) fn permit(
     bucket: Option<&BucketName>,
     key: Option<&ObjectKey>,
 ) -> Result<()> {
-    let token = &caller.token;
+    let Caller(Some(Identity { token, .. })) = caller else {
+        return Err(no_credentials());
+    };
     let allowed = token.actions.iter().any(|a| a == "*" || a == action.name());
     let in_buckets = token.buckets.is_empty()
         || bucket.is_some_and(|name| token.buckets.iter().any(|b| b == name.as_str()));
@@ -137,6 +161,9 @@ pub(crate) fn permit(
 }
 
 /// Decides whether `caller` may do `action` in `bucket`, which goes by `name`.
+///
+/// The objects of a public bucket may be read by all: by other accounts as far as their own token allows it,
+/// and without credentials.
 pub(crate) fn authorize(
     caller: &Caller,
     action: Action,
@@ -144,11 +171,24 @@ pub(crate) fn authorize(
     bucket: Option<BucketRecord>,
     key: Option<&ObjectKey>,
 ) -> Result<BucketRecord> {
-    permit(caller, action, Some(name), key)?;
+    let is_open =
+        |bucket: &BucketRecord| bucket.public_read && action == Action::ObjectGet && key.is_some();
     // Somebody else's bucket and none at all look alike to those without rights.
+    if caller.is_anonymous() {
+        return bucket.filter(is_open).ok_or_else(no_credentials);
+    }
+    permit(caller, action, Some(name), key)?;
     bucket
-        .filter(|bucket| bucket.owner == caller.account())
+        .filter(|bucket| bucket.owner == caller.account() || is_open(bucket))
         .ok_or_else(|| no_such_bucket(name))
+}
+
+/// The error for callers who did not say who they are.
+fn no_credentials() -> Error {
+    Error::new(
+        ErrorKind::AccessDenied,
+        "Access Denied: sign the request with an access key.",
+    )
 }
 
 /// The error for a bucket that is not there, or is not the caller's to know of.
@@ -318,5 +358,102 @@ mod tests {
             secrets.seal(&env, "id", "secret"),
             "every seal has its own nonce"
         );
+    }
+
+    fn caller(account: u128, actions: &[&str]) -> Caller {
+        Caller::new(
+            "id",
+            TokenRecord {
+                account: AccountId(account),
+                name: String::new(),
+                created: Timestamp(0),
+                expires: None,
+                active: true,
+                sealed_secret: Vec::new(),
+                actions: actions.iter().map(|action| (*action).to_owned()).collect(),
+                buckets: Vec::new(),
+                prefixes: Vec::new(),
+            },
+        )
+    }
+
+    #[test]
+    fn a_public_bucket_gives_its_objects_to_all_and_nothing_else() {
+        use Action::*;
+        let (name, key) = (
+            BucketName::parse("bucket").unwrap(),
+            ObjectKey::parse("k").unwrap(),
+        );
+        let bucket = |public_read| BucketRecord {
+            id: crate::meta::key::BucketId(1),
+            owner: AccountId(1),
+            created: Timestamp(0),
+            public_read,
+        };
+        let kind = |caller: &Caller, action, bucket, key| {
+            authorize(caller, action, &name, bucket, key)
+                .err()
+                .map(|error| error.kind())
+        };
+        let (denied, hidden) = (Some(ErrorKind::AccessDenied), Some(ErrorKind::NoSuchBucket));
+        let nobody = Caller::anonymous();
+        assert_eq!(
+            kind(&nobody, ObjectGet, Some(bucket(true)), Some(&key)),
+            None
+        );
+        for bucket in [Some(bucket(false)), None] {
+            assert_eq!(kind(&nobody, ObjectGet, bucket, Some(&key)), denied);
+        }
+        for action in [
+            BucketReadMeta,
+            BucketWriteMeta,
+            ObjectReadMeta,
+            ObjectPut,
+            ObjectDelete,
+            ObjectList,
+        ] {
+            let public = Some(bucket(true));
+            assert_eq!(kind(&nobody, action, public.clone(), Some(&key)), denied);
+            let other = caller(2, &["*"]);
+            assert_eq!(
+                kind(&other, action, public, Some(&key)),
+                hidden,
+                "{action:?}"
+            );
+        }
+        assert_eq!(kind(&nobody, ObjectGet, Some(bucket(true)), None), denied);
+        assert_eq!(
+            permit(&nobody, BucketList, None, None).unwrap_err().kind(),
+            ErrorKind::AccessDenied
+        );
+
+        // A caller with a token is judged by the token.
+        let public = || Some(bucket(true));
+        assert_eq!(
+            kind(&caller(2, &["*"]), ObjectGet, public(), Some(&key)),
+            None
+        );
+        assert_eq!(
+            kind(&caller(1, &["object:put"]), ObjectGet, public(), Some(&key)),
+            denied
+        );
+        assert_eq!(
+            kind(
+                &caller(2, &["*"]),
+                ObjectGet,
+                Some(bucket(false)),
+                Some(&key)
+            ),
+            hidden
+        );
+    }
+
+    #[test]
+    fn nobody_shares_an_account_with_nobody() {
+        let env = Env::real();
+        let nobody = Caller::anonymous();
+        assert!(nobody.is_anonymous() && nobody.token_id().is_empty());
+        assert_ne!(nobody.account(), AccountId(env.unique_id()));
+        assert_ne!(nobody.account(), caller(7, &[]).account());
     }
 }

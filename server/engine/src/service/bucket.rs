@@ -9,7 +9,7 @@ use crate::{
         record::{BucketRecord, Record},
     },
     service::{Requirements, Service},
-    types::{BucketInfo, BucketName},
+    types::{BucketInfo, BucketName, BucketOptions},
 };
 
 /// Most buckets of one account.
@@ -17,7 +17,12 @@ pub const BUCKETS_PER_ACCOUNT_MAX: usize = 1000;
 const SCAN_ROWS: usize = 1000;
 
 impl Service {
-    pub(crate) async fn create_bucket(&self, caller: &Caller, name: &BucketName) -> Result<()> {
+    pub(crate) async fn create_bucket(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+        options: BucketOptions,
+    ) -> Result<()> {
         permit(caller, Action::BucketWriteMeta, Some(name), None)?;
         if let Some(bucket) = self.find_bucket(name)? {
             return Err(exists(caller, name, &bucket));
@@ -34,7 +39,7 @@ impl Service {
             id: BucketId(self.env.random_u64()),
             owner: caller.account(),
             created: self.env.clock.now(),
-            public_read: false,
+            public_read: options.public_read,
         };
         let mut requires = Requirements::default();
         let key = Key::Bucket(name.as_str().into());
@@ -66,10 +71,7 @@ impl Service {
 
     pub(crate) fn head_bucket(&self, caller: &Caller, name: &BucketName) -> Result<BucketInfo> {
         let bucket = self.bucket(caller, Action::BucketReadMeta, name, None)?;
-        Ok(BucketInfo {
-            name: name.clone(),
-            created: bucket.created,
-        })
+        Ok(info(name.clone(), &bucket))
     }
 
     pub(crate) async fn delete_bucket(&self, caller: &Caller, name: &BucketName) -> Result<()> {
@@ -108,11 +110,7 @@ impl Service {
                 if let (Ok(Key::Bucket(name)), Record::Bucket(bucket)) = (Key::decode(&key), record)
                     && bucket.owner == caller.account()
                 {
-                    let name = BucketName::parse(&name)?;
-                    buckets.push(BucketInfo {
-                        name,
-                        created: bucket.created,
-                    });
+                    buckets.push(info(BucketName::parse(&name)?, &bucket));
                 }
                 from = key;
             }
@@ -121,6 +119,14 @@ impl Service {
             }
             from.push(0);
         }
+    }
+}
+
+fn info(name: BucketName, bucket: &BucketRecord) -> BucketInfo {
+    BucketInfo {
+        name,
+        created: bucket.created,
+        public_read: bucket.public_read,
     }
 }
 

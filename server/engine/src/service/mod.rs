@@ -1,5 +1,6 @@
 //! What every front calls: authorize, validate, store, commit. One file per noun.
 
+pub mod acl;
 mod body;
 pub mod bucket;
 mod copy;
