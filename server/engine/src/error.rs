@@ -10,6 +10,7 @@ use std::fmt;
 pub enum ErrorKind {
     AccessDenied,
     AuthorizationHeaderMalformed,
+    AuthorizationQueryParametersError,
     BadDigest,
     BadRequest,
     BucketAlreadyExists,
@@ -32,6 +33,7 @@ pub enum ErrorKind {
     InvalidRequest,
     InvalidStorageClass,
     InvalidTag,
+    InvalidToken,
     InvalidURI,
     KeyTooLongError,
     MalformedTrailerError,

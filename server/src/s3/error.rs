@@ -135,6 +135,9 @@ pub(crate) fn code_and_status(kind: ErrorKind) -> (&'static str, StatusCode) {
     match kind {
         Kind::AccessDenied => ("AccessDenied", Status::FORBIDDEN),
         Kind::AuthorizationHeaderMalformed => ("AuthorizationHeaderMalformed", Status::BAD_REQUEST),
+        Kind::AuthorizationQueryParametersError => {
+            ("AuthorizationQueryParametersError", Status::BAD_REQUEST)
+        }
         Kind::BadDigest => ("BadDigest", Status::BAD_REQUEST),
         Kind::BadRequest => ("BadRequest", Status::BAD_REQUEST),
         Kind::BucketAlreadyExists => ("BucketAlreadyExists", Status::CONFLICT),
@@ -157,6 +160,7 @@ pub(crate) fn code_and_status(kind: ErrorKind) -> (&'static str, StatusCode) {
         Kind::InvalidRequest => ("InvalidRequest", Status::BAD_REQUEST),
         Kind::InvalidStorageClass => ("InvalidStorageClass", Status::BAD_REQUEST),
         Kind::InvalidTag => ("InvalidTag", Status::BAD_REQUEST),
+        Kind::InvalidToken => ("InvalidToken", Status::BAD_REQUEST),
         Kind::InvalidURI => ("InvalidURI", Status::BAD_REQUEST),
         Kind::KeyTooLongError => ("KeyTooLongError", Status::BAD_REQUEST),
         Kind::MalformedTrailerError => ("MalformedTrailerError", Status::BAD_REQUEST),

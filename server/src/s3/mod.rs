@@ -3,9 +3,10 @@
 //! The listener calls [`S3::handle`]. Who may do what, and what a bucket or object is, is decided in the
 //! engine; here is only what S3 says about HTTP. Deliberately absent: anything about disks.
 //!
-//! One request goes through `router` (its operation), `sigv4` (who signed it), `payload` (its body) and the
+//! One request goes through `router` (its operation), `authenticate` (who sent it), `payload` (its body) and the
 //! file of its noun: `bucket`, `object`, `list` or `delete`.
 
+mod authenticate;
 mod body;
 mod bucket;
 mod checksum;
@@ -14,6 +15,7 @@ mod conditions;
 mod delete;
 mod error;
 mod headers;
+mod link;
 mod list;
 mod object;
 mod page;
@@ -29,14 +31,14 @@ use http::{
     HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts,
 };
 use jay_engine::{BucketName, Caller, Engine, ErrorKind, ObjectKey};
-use jiff::Timestamp;
 
 pub use self::body::Body;
 use self::{
+    authenticate::{Mechanism, Proof},
     error::{Error, Result},
-    payload::{ContentHash, Incoming, Payload},
+    payload::{Incoming, Payload},
     router::{Operation, Target},
-    sigv4::{Authorization, Chain, Claim, Rules},
+    sigv4::{Rules, presigned},
     uri::Query,
 };
 use crate::listener::RequestContext;
@@ -137,6 +139,10 @@ impl S3 {
         context.bucket.clone_from(&target.bucket);
         context.key.clone_from(&target.key);
         let query = Query::parse(parts.uri.query())?;
+        let mechanism = Mechanism::of(&parts.headers, &query)?;
+        // What was signed, and what it asks for.
+        let (signed, merged) = (parts, self::merged(mechanism, parts, &query)?);
+        let parts = merged.as_ref().unwrap_or(parts);
         let operation = router::route(&parts.method, &target, &query, &parts.headers);
         if let Ok(operation) = operation {
             context.operation = operation.name();
@@ -147,66 +153,59 @@ impl S3 {
                 });
             }
         }
-        let (caller, hash, chain) = self.authenticate(parts, &query)?;
-        context.token_id = Some(caller.token_id().to_owned());
-        let operation = operation?;
-
+        let (engine, settings) = (&self.engine, &self.settings);
+        let proof = Proof::of(mechanism, engine, settings, signed, &query)?;
+        context.token_id = Some(proof.caller.token_id().to_owned());
         let call = Call {
-            engine: &self.engine,
-            settings: &self.settings,
-            caller: &caller,
+            engine,
+            settings,
+            caller: &proof.caller,
             parts,
             query: &query,
         };
-        let bucket = || BucketName::parse(target.bucket.as_deref().unwrap_or_default());
-        let key = || ObjectKey::parse(target.key.as_deref().unwrap_or_default());
-        let payload = Payload::new(&parts.headers, incoming, hash, chain)?;
-        match operation {
-            Operation::Welcome | Operation::Preflight => Ok(Response::new(Body::empty())),
-            Operation::ListBuckets => bucket::list_buckets(&call).await,
-            Operation::CreateBucket => bucket::create_bucket(&call, bucket()?, payload).await,
-            Operation::HeadBucket => bucket::head_bucket(&call, bucket()?).await,
-            Operation::DeleteBucket => bucket::delete_bucket(&call, bucket()?).await,
-            Operation::GetBucketLocation => bucket::get_bucket_location(&call, bucket()?).await,
-            Operation::ListObjects => list::list_objects(&call, bucket()?).await,
-            Operation::ListObjectsV2 => list::list_objects_v2(&call, bucket()?).await,
-            Operation::DeleteObjects => delete::delete_objects(&call, bucket()?, payload).await,
-            Operation::PutObject => object::put_object(&call, bucket()?, key()?, payload).await,
-            Operation::GetObject => object::get_object(&call, bucket()?, key()?).await,
-            Operation::HeadObject => object::head_object(&call, bucket()?, key()?).await,
-            Operation::DeleteObject => object::delete_object(&call, bucket()?, key()?).await,
-        }
+        let payload = Payload::new(&parts.headers, incoming, proof.hash, proof.chain)?;
+        Self::call(&call, operation?, &target, payload).await
     }
 
-    /// Proves who calls.
-    fn authenticate(&self, parts: &Parts, query: &Query) -> Result<(Caller, ContentHash, Chain)> {
-        if !parts.headers.contains_key(header::AUTHORIZATION) {
-            return Err(refuse_unsigned(query));
+    /// Runs an operation.
+    async fn call<B>(
+        call: &Call<'_>,
+        operation: Operation,
+        target: &Target,
+        payload: Payload<'_, B>,
+    ) -> Result<Response<Body>>
+    where
+        B: hyper::body::Body<Data = Bytes> + Unpin,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let bucket = || BucketName::parse(target.bucket.as_deref().unwrap_or_default());
+        let key = || ObjectKey::parse(target.key.as_deref().unwrap_or_default());
+        match operation {
+            Operation::Welcome | Operation::Preflight => Ok(Response::new(Body::empty())),
+            Operation::ListBuckets => bucket::list_buckets(call).await,
+            Operation::CreateBucket => bucket::create_bucket(call, bucket()?, payload).await,
+            Operation::HeadBucket => bucket::head_bucket(call, bucket()?).await,
+            Operation::DeleteBucket => bucket::delete_bucket(call, bucket()?).await,
+            Operation::GetBucketLocation => bucket::get_bucket_location(call, bucket()?).await,
+            Operation::ListObjects => list::list_objects(call, bucket()?).await,
+            Operation::ListObjectsV2 => list::list_objects_v2(call, bucket()?).await,
+            Operation::DeleteObjects => delete::delete_objects(call, bucket()?, payload).await,
+            Operation::PutObject => object::put_object(call, bucket()?, key()?, payload).await,
+            Operation::GetObject => object::get_object(call, bucket()?, key()?).await,
+            Operation::HeadObject => object::head_object(call, bucket()?, key()?).await,
+            Operation::DeleteObject => object::delete_object(call, bucket()?, key()?).await,
         }
-        let authorization = Authorization::of(&parts.headers)?;
-        let (rules, now) = (self.settings.signature_rules(), Timestamp::now());
-        let (hash, hash_text) = ContentHash::of(&parts.headers)?;
-        let claim = Claim::of(authorization, parts, query, hash_text, rules, now)?;
-        let (caller, key) =
-            self.engine
-                .signing_key(claim.access_key_id(), claim.date(), claim.region())?;
-        let chain = claim.verify(key.as_bytes(), &parts.headers, rules)?;
-        Ok((caller, hash, chain))
     }
 }
 
-/// The refusal of a request without an `Authorization` header.
-fn refuse_unsigned(query: &Query) -> Error {
-    let signs = [
-        "X-Amz-Signature",
-        "X-Amz-Algorithm",
-        "X-Jay-Token",
-        "AWSAccessKeyId",
-    ];
-    if signs.iter().any(|name| query.has(name)) {
-        return Error::not_implemented("A presigned URL (a signature in the query string)");
+/// The request with the headers that a presigned URL carries in its query.
+fn merged(mechanism: Mechanism, parts: &Parts, query: &Query) -> Result<Option<Parts>> {
+    if mechanism != Mechanism::Presigned {
+        return Ok(None);
     }
-    sigv4::anonymous()
+    let mut merged = parts.clone();
+    merged.headers = presigned::with_hoisted(&parts.headers, query)?;
+    Ok(Some(merged))
 }
 
 /// What every operation is given.

@@ -48,14 +48,30 @@ pub(crate) enum ContentHash {
 }
 
 impl ContentHash {
+    /// What stands for the hash of a body that is not signed.
+    pub(crate) const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
+
     /// Reads the header; answers its text too, which is part of what is signed.
     pub(crate) fn of(headers: &HeaderMap) -> Result<(Self, &str)> {
         let value = headers.get("x-amz-content-sha256").ok_or_else(|| {
             invalid_request("Missing required header for this request: x-amz-content-sha256.")
         })?;
         let text = value.to_str().unwrap_or_default();
-        let hash = match text {
-            "UNSIGNED-PAYLOAD" => Self::Unsigned,
+        Ok((Self::parse(text)?, text))
+    }
+
+    /// Reads the header of a request that may leave it out.
+    pub(crate) fn optional(headers: &HeaderMap) -> Result<Self> {
+        let value = headers.get("x-amz-content-sha256");
+        value.map_or(Ok(Self::Unsigned), |value| {
+            Self::parse(value.to_str().unwrap_or_default())
+        })
+    }
+
+    /// Reads the text of the header.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        Ok(match text {
+            Self::UNSIGNED => Self::Unsigned,
             "STREAMING-AWS4-HMAC-SHA256-PAYLOAD" => Self::Chunked {
                 is_signed: true,
                 has_trailers: false,
@@ -77,8 +93,7 @@ impl ContentHash {
                      STREAMING-UNSIGNED-PAYLOAD-TRAILER, or a SHA-256 in hexadecimal.",
                 )
             })?),
-        };
-        Ok((hash, text))
+        })
     }
 }
 
@@ -210,12 +225,13 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn error::Error + Send + Sync>>,
 {
-    /// Reads what the headers announce; `chain` goes on from the verified signature of the headers.
+    /// Reads what the headers announce; `chain` goes on from the verified signature of the headers, if there
+    /// is one.
     pub(crate) fn new(
         headers: &HeaderMap,
         incoming: &'a mut Incoming<B>,
         hash: ContentHash,
-        chain: Chain,
+        chain: Option<Chain>,
     ) -> Result<Self> {
         let announced = Announced::of(headers)?;
         let framing = match hash {
@@ -229,7 +245,10 @@ where
                     (false, None) => Trailers::None,
                     (false, Some(_)) => return Err(no_trailers()),
                 };
-                let chain = is_signed.then_some(chain);
+                let chain = match is_signed {
+                    true => Some(chain.ok_or_else(no_chain)?),
+                    false => None,
+                };
                 let decoder = Box::new(Decoder::new(decoded_bytes, chain, trailers));
                 Framing::Chunked {
                     decoder,
@@ -357,6 +376,13 @@ fn incomplete() -> Error {
     Error::new(
         ErrorKind::IncompleteBody,
         "You did not provide the number of bytes specified by the Content-Length HTTP header.",
+    )
+}
+
+fn no_chain() -> Error {
+    invalid_request(
+        "Signed chunks continue a signature of AWS4-HMAC-SHA256, which this request does not have: send \
+         STREAMING-UNSIGNED-PAYLOAD-TRAILER, or no chunks.",
     )
 }
 

@@ -1,4 +1,4 @@
-//! Verification of AWS Signature Version 4 in the `Authorization` header.
+//! Verification of AWS Signature Version 4: here in the `Authorization` header, in [`presigned`] in the query.
 //!
 //! A request makes a [`Claim`]; the caller looks up the signing key of the claimed access key; the
 //! claim is then verified against that key. Nothing here knows the engine, so the published
@@ -9,6 +9,7 @@
 //! Requests: Using the Authorization Header (AWS Signature Version 4)".
 
 mod hint;
+pub(crate) mod presigned;
 
 use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, header, request::Parts};
@@ -38,7 +39,10 @@ pub(crate) struct Rules<'a> {
     pub(crate) debug_signatures: bool,
 }
 
-/// The parsed `Authorization` header.
+/// Makes the refusal of a signature out of what is wrong with it.
+type Malformed = fn(&str) -> Error;
+
+/// A parsed signature: the `Authorization` header, or the parameters of a presigned URL.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Authorization {
     access_key_id: String,
@@ -86,9 +90,18 @@ impl Authorization {
         let credential = credential.ok_or_else(|| malformed("it has no Credential"))?;
         let signed_headers = signed_headers.ok_or_else(|| malformed("it has no SignedHeaders"))?;
         let signature = signature.ok_or_else(|| malformed("it has no Signature"))?;
+        Self::new(credential, signed_headers, signature, malformed)
+    }
+
+    /// Reads the three texts that both forms have.
+    fn new(
+        credential: &str,
+        signed_headers: &str,
+        signature: &str,
+        malformed: Malformed,
+    ) -> Result<Self> {
         let signature = uri::decode_hex(signature)
             .ok_or_else(|| malformed("the Signature is 64 hexadecimal digits"))?;
-
         let mut scope = credential.rsplitn(5, '/');
         let parts = [(); 5].map(|()| scope.next().unwrap_or_default());
         let [terminator, service, region, date, access_key_id] = parts;
@@ -125,6 +138,18 @@ impl Authorization {
     fn scope(&self) -> String {
         format!("{}/{}/s3/aws4_request", self.date, self.region)
     }
+
+    /// Whether the region of the scope is served.
+    fn must_fit_region(&self, rules: Rules<'_>, malformed: Malformed) -> Result<()> {
+        match rules.region {
+            Some(region) if region != self.region => {
+                let wrong = &self.region;
+                let why = format!("the region '{wrong}' is wrong; expecting '{region}'");
+                Err(malformed(&why).with_detail("Region", region))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A request that says who sent it, checked as far as possible without the key.
@@ -148,28 +173,30 @@ impl Claim {
         rules: Rules<'_>,
         now: Timestamp,
     ) -> Result<Self> {
-        if let Some(region) = rules
-            .region
-            .filter(|region| *region != authorization.region)
-        {
-            let wrong = &authorization.region;
-            let error = malformed(&format!(
-                "the region '{wrong}' is wrong; expecting '{region}'"
-            ));
-            return Err(error.with_detail("Region", region));
-        }
+        authorization.must_fit_region(rules, malformed)?;
         let sent = sent_at(&parts.headers)?;
         if sent.duration_since(now).abs().as_secs() > SKEW_SECONDS_MAX {
             return Err(skewed(sent, now));
         }
+        must_sign(&authorization.signed_headers, &parts.headers, |_| false)?;
+        Self::new(authorization, sent, parts, query, payload_hash, malformed)
+    }
+
+    /// Puts together what must have been signed at the time `sent`.
+    fn new(
+        authorization: Authorization,
+        sent: Timestamp,
+        parts: &Parts,
+        query: &Query,
+        payload_hash: &str,
+        malformed: Malformed,
+    ) -> Result<Self> {
         let timestamp = sent.strftime("%Y%m%dT%H%M%SZ").to_string();
         if timestamp[..8] != authorization.date {
             let (date, day) = (&authorization.date, &timestamp[..8]);
             let why = format!("its credential date {date} is not the day of X-Amz-Date, {day}");
             return Err(malformed(&why));
         }
-        must_sign(&authorization.signed_headers, &parts.headers)?;
-
         let canonical_request =
             canonical_request(parts, query, &authorization.signed_headers, payload_hash)?;
         let string_to_sign = format!(
@@ -349,15 +376,19 @@ fn push_collapsed(request: &mut Vec<u8>, value: &[u8]) {
     }
 }
 
-/// Host and every `x-amz-*` header must be signed. The payload hash is a line of the canonical request by
-/// itself, so its header may be left out, as some signers do.
-fn must_sign(signed_headers: &[String], headers: &HeaderMap) -> Result<()> {
+/// Host and every `x-amz-*` header must be signed, there or `elsewhere`. The payload hash is a line of the
+/// canonical request by itself, so its header may be left out, as some signers do.
+fn must_sign(
+    signed_headers: &[String],
+    headers: &HeaderMap,
+    elsewhere: impl Fn(&str) -> bool,
+) -> Result<()> {
     let is_signed = |name: &str| signed_headers.iter().any(|signed| signed == name);
     let mut unsigned: Vec<&str> = headers
         .keys()
         .map(|name| name.as_str())
         .filter(|name| name.starts_with("x-amz-") && *name != "x-amz-content-sha256")
-        .filter(|name| !is_signed(name))
+        .filter(|name| !is_signed(name) && !elsewhere(name))
         .collect();
     if !is_signed("host") {
         unsigned.push("host");

@@ -128,6 +128,31 @@ impl Query {
             .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
+    /// Whether the parameter is there more than once.
+    pub(crate) fn repeats(&self, name: &str) -> bool {
+        self.iter().filter(|(n, _)| *n == name).count() > 1
+    }
+
+    /// The query without the parameters of these names.
+    pub(crate) fn without(&self, names: &[&str]) -> Self {
+        let kept = self.0.iter().filter(|(n, _)| !names.contains(&n.as_str()));
+        Self(kept.cloned().collect())
+    }
+
+    /// The query as Jay's links sign it: sorted by name then value, then encoded as HTML forms do, with a
+    /// plus for a space.
+    pub(crate) fn canonical_form(&self) -> String {
+        let mut pairs: Vec<_> = self.iter().collect();
+        pairs.sort_unstable();
+        // A plus of the text itself is %2B by then.
+        let form = |text| encode(text).replace("%20", "+");
+        let pairs: Vec<_> = pairs
+            .into_iter()
+            .map(|(name, value)| format!("{}={}", form(name), form(value)))
+            .collect();
+        pairs.join("&")
+    }
+
     /// The query as SigV4 signs it: encoded, sorted by name then value, each with `=`.
     ///
     /// Source: S3 API, "Signature Calculations for the Authorization Header", CanonicalQueryString.
@@ -171,6 +196,14 @@ mod tests {
         assert!(query.has("acl") && !query.has("policy"));
         assert_eq!(Query::parse(None).unwrap().canonical(), "");
         assert!(Query::parse(Some("a=%f")).is_err());
+    }
+
+    #[test]
+    fn forms_are_sorted_before_they_are_encoded() {
+        let query = Query::parse(Some("n=x+y%2Bz&a=2&a=1&b%20=%C3%A9&a-=&sig=s")).unwrap();
+        let form = query.without(&["sig"]).canonical_form();
+        assert_eq!(form, "a=1&a=2&a-=&b+=%C3%A9&n=x+y%2Bz");
+        assert!(query.repeats("a") && !query.repeats("n"));
     }
 
     #[test]

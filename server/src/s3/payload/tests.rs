@@ -40,7 +40,7 @@ async fn read(pairs: Pairs<'_>, body: &'static str) -> Result<String> {
     let headers = headers(pairs);
     let mut incoming = Incoming::new(&headers, Full::new(Bytes::from(body)));
     let (hash, _) = ContentHash::of(&headers)?;
-    let mut payload = Payload::new(&headers, &mut incoming, hash, chain())?;
+    let mut payload = Payload::new(&headers, &mut incoming, hash, Some(chain()))?;
     payload.size()?;
     let mut content = Vec::new();
     while let Some(bytes) = payload.next().await? {
@@ -160,7 +160,7 @@ async fn xml_bodies_are_held_against_their_digests() {
         let headers = headers(pairs);
         let mut incoming = Incoming::new(&headers, Full::new(Bytes::from("123456789")));
         let hash = ContentHash::of(&headers).unwrap().0;
-        let payload = Payload::new(&headers, &mut incoming, hash, chain()).unwrap();
+        let payload = Payload::new(&headers, &mut incoming, hash, Some(chain())).unwrap();
         let result = payload.xml(&headers).await;
         assert_eq!(
             result.err().map(|error| error.kind()),
@@ -175,7 +175,12 @@ async fn xml_bodies_are_bounded() {
     let headers = headers(&[UNSIGNED]);
     let body = Full::new(Bytes::from(vec![b' '; XML_BYTES_MAX + 1]));
     let mut incoming = Incoming::new(&headers, body);
-    let payload = Payload::new(&headers, &mut incoming, ContentHash::Unsigned, chain());
+    let payload = Payload::new(
+        &headers,
+        &mut incoming,
+        ContentHash::Unsigned,
+        Some(chain()),
+    );
     let error = payload.unwrap().xml(&headers).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::MalformedXML);
 }

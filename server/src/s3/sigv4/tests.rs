@@ -23,7 +23,7 @@ pub(crate) fn example_key() -> [u8; 32] {
     )
 }
 
-fn derive(secret: &str, date: &str, region: &str) -> [u8; 32] {
+pub(crate) fn derive(secret: &str, date: &str, region: &str) -> [u8; 32] {
     let start = format!("AWS4{secret}").into_bytes();
     [date, region, "s3", "aws4_request"]
         .iter()
