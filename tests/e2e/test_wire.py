@@ -86,9 +86,9 @@ def test_malformed_xml(client, bucket, body):
     assert client.request("GET", f"/{bucket}/k").body == b"kept"
 
 
-OBJECT_SUB_RESOURCES = ["acl", "tagging", "retention", "legal-hold", "torrent", "attributes", "restore", "uploads"]
+OBJECT_SUB_RESOURCES = ["tagging", "retention", "legal-hold", "torrent", "attributes", "restore", "uploads"]
 BUCKET_SUB_RESOURCES = [
-    "acl", "policy", "cors", "lifecycle", "versioning", "website", "tagging", "encryption", "notification", "replication",
+    "policy", "cors", "lifecycle", "versioning", "website", "tagging", "encryption", "notification", "replication",
     "logging", "object-lock", "ownershipControls", "publicAccessBlock", "accelerate", "inventory", "metrics", "analytics",
 ]  # fmt: skip
 

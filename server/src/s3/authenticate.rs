@@ -93,7 +93,20 @@ impl Proof {
                 "For boto3, which signs URLs by version 2 unless told: \
                  Config(signature_version='s3v4').",
             )),
+            Mechanism::Absent if overrides(query) => Err(Error::new(
+                ErrorKind::InvalidRequest,
+                "Request specific response headers cannot be used for anonymous GET requests.",
+            )),
             Mechanism::Absent => Err(sigv4::anonymous()),
+        }
+    }
+
+    /// No proof, for what is open to all.
+    pub(crate) fn absent() -> Self {
+        Self {
+            caller: Caller::anonymous(),
+            hash: ContentHash::Unsigned,
+            chain: None,
         }
     }
 
@@ -122,6 +135,14 @@ impl Proof {
             chain: None,
         })
     }
+}
+
+/// Whether the query says how the answer should look: only who signs may say so, lest a link shows an image of
+/// a public bucket as a page.
+///
+/// Source: S3 API, GetObject, "Overriding response header values through the request".
+pub(crate) fn overrides(query: &Query) -> bool {
+    query.iter().any(|(name, _)| name.starts_with("response-"))
 }
 
 /// What follows `Bearer `, whose case does not matter (RFC 9110, section 11.1).

@@ -5,10 +5,10 @@ use std::error;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use jay_engine::{BucketInfo, BucketName, ErrorKind};
+use jay_engine::{BucketInfo, BucketName, BucketOptions, ErrorKind};
 
 use super::{
-    Call, REGION_DEFAULT, Settings,
+    Call, REGION_DEFAULT, Settings, acl,
     body::Body,
     empty_response,
     error::{Error, Result},
@@ -50,10 +50,13 @@ where
     B: hyper::body::Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn error::Error + Send + Sync>>,
 {
-    must_be_private(&call.parts.headers)?;
+    must_own_its_objects(&call.parts.headers)?;
+    let public_read = acl::is_public_read(&call.parts.headers)?;
     let document = payload.xml(&call.parts.headers).await?;
     must_fit_region(parse_configuration(&document)?, call.settings)?;
-    call.engine.create_bucket(call.caller, &bucket).await?;
+    call.engine
+        .create_bucket_with(call.caller, &bucket, BucketOptions { public_read })
+        .await?;
     let mut response = empty_response(StatusCode::OK);
     let location = HeaderValue::try_from(format!("/{bucket}")).expect("a bucket name is ASCII");
     response.headers_mut().insert(header::LOCATION, location);
@@ -192,19 +195,17 @@ fn render_buckets(
     document.finish()
 }
 
-/// Buckets are private; what would make them otherwise is refused.
-fn must_be_private(request_headers: &HeaderMap) -> Result<()> {
-    for (name, served) in [
-        ("x-amz-acl", "private"),
-        ("x-amz-object-ownership", "BucketOwnerEnforced"),
-    ] {
-        if let Some(value) = request_headers.get(name).filter(|value| *value != served) {
+/// Objects belong to the owner of their bucket; another ownership is refused.
+fn must_own_its_objects(request_headers: &HeaderMap) -> Result<()> {
+    let ownership = request_headers.get("x-amz-object-ownership");
+    match ownership.filter(|value| *value != "BucketOwnerEnforced") {
+        None => Ok(()),
+        Some(value) => {
             let value = String::from_utf8_lossy(value.as_bytes());
-            let what = format!("'{name}: {value}' on a bucket");
-            return Err(Error::not_implemented(&what));
+            let what = format!("'x-amz-object-ownership: {value}' on a bucket");
+            Err(Error::not_implemented(&what))
         }
     }
-    Ok(())
 }
 
 /// The location that a CreateBucketConfiguration asks for; an empty body asks for none.
@@ -356,19 +357,17 @@ mod tests {
     }
 
     #[test]
-    fn only_private_buckets_are_made() {
-        let of = |name: &'static str, value: &'static str| {
+    fn objects_belong_to_the_owner_of_their_bucket() {
+        let of = |value: &'static str| {
             let pair = (
-                HeaderName::from_static(name),
+                HeaderName::from_static("x-amz-object-ownership"),
                 HeaderValue::from_static(value),
             );
-            must_be_private(&[pair].into_iter().collect())
+            must_own_its_objects(&[pair].into_iter().collect())
         };
-        assert!(of("x-amz-acl", "private").is_ok());
-        assert!(of("x-amz-object-ownership", "BucketOwnerEnforced").is_ok());
-        let error = of("x-amz-acl", "public-read").unwrap_err();
+        assert!(of("BucketOwnerEnforced").is_ok());
+        let error = of("ObjectWriter").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotImplemented);
-        assert!(of("x-amz-object-ownership", "ObjectWriter").is_err());
     }
 
     proptest! {

@@ -4,8 +4,9 @@
 //! engine; here is only what S3 says about HTTP. Deliberately absent: anything about disks.
 //!
 //! One request goes through `router` (its operation), `authenticate` (who sent it), `payload` (its body) and the
-//! file of its noun: `bucket`, `object`, `list` or `delete`.
+//! file of its noun: `bucket`, `object`, `list`, `delete` or `acl`.
 
+mod acl;
 mod authenticate;
 mod body;
 mod bucket;
@@ -154,8 +155,18 @@ impl S3 {
             }
         }
         let (engine, settings) = (&self.engine, &self.settings);
-        let proof = Proof::of(mechanism, engine, settings, signed, &query)?;
-        context.token_id = Some(proof.caller.token_id().to_owned());
+        let proof = Proof::of(mechanism, engine, settings, signed, &query);
+        let is_public_read = matches!(operation, Ok(operation) if operation.is_public_read());
+        let (proof, refusal) = match proof {
+            // Everybody may read the objects of a public bucket, whatever is wrong with the proof.
+            Err(refusal) if is_public_read && !authenticate::overrides(&query) => {
+                (Proof::absent(), Some(refusal))
+            }
+            proof => (proof?, None),
+        };
+        if !proof.caller.is_anonymous() {
+            context.token_id = Some(proof.caller.token_id().to_owned());
+        }
         let call = Call {
             engine,
             settings,
@@ -164,7 +175,11 @@ impl S3 {
             query: &query,
         };
         let payload = Payload::new(&parts.headers, incoming, proof.hash, proof.chain)?;
-        Self::call(&call, operation?, &target, payload).await
+        let result = Self::call(&call, operation?, &target, payload).await;
+        match (result, refusal) {
+            (Err(error), Some(refusal)) if is_not_public(&error) => Err(refusal),
+            (result, _) => result,
+        }
     }
 
     /// Runs an operation.
@@ -194,6 +209,10 @@ impl S3 {
             Operation::GetObject => object::get_object(call, bucket()?, key()?).await,
             Operation::HeadObject => object::head_object(call, bucket()?, key()?).await,
             Operation::DeleteObject => object::delete_object(call, bucket()?, key()?).await,
+            Operation::GetBucketAcl => acl::get_bucket_acl(call, bucket()?).await,
+            Operation::PutBucketAcl => acl::put_bucket_acl(call, bucket()?, payload).await,
+            Operation::GetObjectAcl => acl::get_object_acl(call, bucket()?, key()?).await,
+            Operation::PutObjectAcl => acl::put_object_acl(call, bucket()?, key()?, payload).await,
         }
     }
 }
@@ -206,6 +225,15 @@ fn merged(mechanism: Mechanism, parts: &Parts, query: &Query) -> Result<Option<P
     let mut merged = parts.clone();
     merged.headers = presigned::with_hoisted(&parts.headers, query)?;
     Ok(Some(merged))
+}
+
+/// Whether a caller without credentials was refused because of what it asked for: then what is wrong with its
+/// credentials is the better answer.
+fn is_not_public(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::AccessDenied | ErrorKind::InvalidBucketName
+    )
 }
 
 /// What every operation is given.

@@ -98,6 +98,10 @@ pub(crate) enum Operation {
     GetObject,
     HeadObject,
     DeleteObject,
+    GetBucketAcl,
+    PutBucketAcl,
+    GetObjectAcl,
+    PutObjectAcl,
 }
 
 impl Operation {
@@ -118,12 +122,21 @@ impl Operation {
             Self::GetObject => "GetObject",
             Self::HeadObject => "HeadObject",
             Self::DeleteObject => "DeleteObject",
+            Self::GetBucketAcl => "GetBucketAcl",
+            Self::PutBucketAcl => "PutBucketAcl",
+            Self::GetObjectAcl => "GetObjectAcl",
+            Self::PutObjectAcl => "PutObjectAcl",
         }
     }
 
     /// Whether it is served without credentials.
     pub(crate) fn is_open(self) -> bool {
         matches!(self, Self::Welcome | Self::Preflight)
+    }
+
+    /// Whether it is served without credentials in a public bucket.
+    pub(crate) fn is_public_read(self) -> bool {
+        matches!(self, Self::GetObject | Self::HeadObject)
     }
 }
 
@@ -225,6 +238,8 @@ fn route_service(method: &Method, query: &Query, headers: &HeaderMap) -> Result<
 fn route_bucket(method: &Method, query: &Query, headers: &HeaderMap) -> Result<Operation> {
     Ok(match *method {
         Method::GET if query.has("location") => Operation::GetBucketLocation,
+        Method::GET if query.has("acl") => Operation::GetBucketAcl,
+        Method::PUT if query.has("acl") => Operation::PutBucketAcl,
         Method::GET => match query.get("list-type") {
             None => Operation::ListObjects,
             Some("2") => Operation::ListObjectsV2,
@@ -256,6 +271,8 @@ fn route_bucket(method: &Method, query: &Query, headers: &HeaderMap) -> Result<O
 
 fn route_object(method: &Method, query: &Query) -> Result<Operation> {
     Ok(match *method {
+        Method::GET if query.has("acl") => Operation::GetObjectAcl,
+        Method::PUT if query.has("acl") => Operation::PutObjectAcl,
         Method::GET => Operation::GetObject,
         Method::HEAD => Operation::HeadObject,
         Method::PUT => Operation::PutObject,
@@ -271,6 +288,10 @@ fn must_serve_parameters(method: &Method, operation: Operation, query: &Query) -
     let served: &[&str] = match operation {
         Operation::GetBucketLocation => &["location"],
         Operation::DeleteObjects => &["delete"],
+        Operation::GetBucketAcl
+        | Operation::PutBucketAcl
+        | Operation::GetObjectAcl
+        | Operation::PutObjectAcl => &["acl"],
         _ => &[],
     };
     must_serve_parameters_of(method, served, query)

@@ -88,6 +88,10 @@ fn operations_are_named() {
         ("HEAD", "/b/k", HeadObject),
         ("DELETE", "/b/k", DeleteObject),
         ("OPTIONS", "/b/k?acl", Preflight),
+        ("GET", "/b?acl", GetBucketAcl),
+        ("PUT", "/b?acl=", PutBucketAcl),
+        ("GET", "/b/k?acl", GetObjectAcl),
+        ("PUT", "/b/k?acl&versionId=null", PutObjectAcl),
     ] {
         assert_eq!(named(method, uri, &[]).unwrap(), expected, "{method} {uri}");
     }
@@ -110,6 +114,9 @@ fn sub_resources_never_run_the_plain_operation() {
                 match named(method, &uri, &[]) {
                     Ok(Operation::GetBucketLocation) => assert_eq!(*sub_resource, "location"),
                     Ok(Operation::DeleteObjects) => assert_eq!(*sub_resource, "delete"),
+                    Ok(operation) if operation.name().ends_with("Acl") => {
+                        assert_eq!(*sub_resource, "acl");
+                    }
                     Ok(operation) => panic!("{method} {uri} ran {operation:?}"),
                     Err(error) => assert_eq!(error.kind(), ErrorKind::NotImplemented, "{uri}"),
                 }
