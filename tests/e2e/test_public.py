@@ -1,10 +1,15 @@
-"""Public buckets and access lists."""
+"""Public buckets, access lists, and what browsers of other origins may see."""
+
+import http.client
+import json
+import urllib.parse
 
 import pytest
 from botocore import UNSIGNED
 from botocore.exceptions import ClientError
 
 from conftest import boto
+from jay_testing import Answer, Server, read_answer
 from test_presigned import fetch, presigned
 
 ALL_USERS = b"http://acs.amazonaws.com/groups/global/AllUsers"
@@ -138,3 +143,62 @@ def test_boto3_without_credentials(server, public):
         s3.list_objects_v2(Bucket=public)
     with pytest.raises(ClientError, match="AccessDenied"):
         s3.put_object(Bucket=public, Key="k", Body=b"lost")
+
+
+def options(server: Server, path: str, **headers: str) -> Answer:
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    return fetch(server, "OPTIONS", path, headers={"origin": "https://ship.example.com"} | sent)
+
+
+@pytest.mark.parametrize("path", ["/", "/there-is-none/k", "/b/k?X-Amz-Signature=x&X-Jay-Token=t", "/b/%ff", "/No_Name?acl&uploads"])
+def test_any_preflight_is_answered(server, path):
+    asked = "amz-sdk-request,authorization,content-type,x-amz-acl,x-amz-date"
+    answer = options(
+        server, path, access_control_request_method="PUT", access_control_request_headers=asked,
+        access_control_request_private_network="true",
+    )  # fmt: skip
+    assert (answer.status, answer.body) == (200, b""), answer
+    told = {name.removeprefix("access-control-"): value for name, value in answer.headers.items() if name.startswith("access-")}
+    assert told.pop("expose-headers")
+    assert told == {
+        "allow-origin": "*", "allow-methods": "GET, PUT, HEAD, DELETE, OPTIONS, POST", "max-age": "86400",
+        "allow-headers": asked.replace(",", ", "), "allow-private-network": "true",
+    }  # fmt: skip
+    plain = options(server, path, access_control_request_headers="a b, <c>").headers
+    assert "access-control-allow-headers" not in plain and "access-control-allow-private-network" not in plain
+
+
+def test_every_answer_can_be_read_by_a_page(server, client, public):
+    exposed = lambda answer: answer.headers["access-control-expose-headers"].split(", ")  # noqa: E731
+    answers = [
+        fetch(server, "GET", f"/{public}/k"), fetch(server, "HEAD", f"/{public}/k"), fetch(server, "GET", f"/{public}/missing"),
+        fetch(server, "GET", f"/{public}"), fetch(server, "PATCH", f"/{public}/k"), client.request("PUT", f"/{public}/new", body=b"x"),
+        client.request("GET", f"/{public}", "policy="), fetch(server, "GET", "/", headers={"accept": "text/html"}),
+        fetch(server, "GET", "/b/%ff"), fetch(server, "GET", presigned(client, "GET", "/b/k", expires=0)),
+    ]  # fmt: skip
+    for answer in answers:
+        assert answer.headers["access-control-allow-origin"] == "*", answer
+        assert "access-control-allow-credentials" not in answer.headers
+        for name in ["ETag", "Content-Length", "Content-Type", "Last-Modified", "Content-Range", "Accept-Ranges", "x-amz-request-id"]:
+            assert name in exposed(answer), (name, answer)
+    assert "x-amz-meta-color" in exposed(answers[0]) and "x-amz-meta-color" in exposed(answers[1])
+    assert "x-amz-meta-color" not in exposed(answers[2])
+
+
+def test_preflight_and_anonymous_reads_are_logged(server, public):
+    for method in ["GET", "OPTIONS"]:
+        request_id = fetch(server, method, f"/{public}/k").headers["x-amz-request-id"]
+        line = next(json.loads(line) for line in server.log.read_text().splitlines() if request_id in line)
+        assert line["operation"] == {"GET": "GetObject", "OPTIONS": "Preflight"}[method]
+        assert not line.get("token_id"), line
+
+
+def test_a_body_without_credentials_is_not_invited(server, public):
+    """A client that waits for 100 Continue gets its refusal instead, and the connection ends."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.connect()
+    head = f"PUT /{urllib.parse.quote(public)}/k HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\nexpect: 100-continue\r\n\r\n"
+    connection.sock.sendall(head.encode())
+    answer = read_answer(connection.sock)
+    assert answer.status == 403 and answer.headers["connection"] == "close", answer
+    connection.close()

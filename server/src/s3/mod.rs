@@ -13,6 +13,7 @@ mod bucket;
 mod checksum;
 mod chunked;
 mod conditions;
+mod cors;
 mod delete;
 mod error;
 mod headers;
@@ -117,6 +118,7 @@ impl S3 {
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         );
+        cors::allow(headers);
         response
     }
 
@@ -130,6 +132,10 @@ impl S3 {
         B: hyper::body::Body<Data = Bytes> + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        if parts.method == Method::OPTIONS {
+            context.operation = "Preflight";
+            return Ok(cors::preflight(&parts.headers));
+        }
         for name in [header::HOST, header::AUTHORIZATION] {
             if parts.headers.get_all(&name).iter().count() > 1 {
                 let message = format!("A request has one {name} header.");
@@ -148,10 +154,7 @@ impl S3 {
         if let Ok(operation) = operation {
             context.operation = operation.name();
             if operation.is_open() {
-                return Ok(match operation {
-                    Operation::Welcome => page::welcome(parts, self.settings.region()),
-                    _ => Response::new(Body::empty()),
-                });
+                return Ok(page::welcome(parts, self.settings.region()));
             }
         }
         let (engine, settings) = (&self.engine, &self.settings);
@@ -196,7 +199,7 @@ impl S3 {
         let bucket = || BucketName::parse(target.bucket.as_deref().unwrap_or_default());
         let key = || ObjectKey::parse(target.key.as_deref().unwrap_or_default());
         match operation {
-            Operation::Welcome | Operation::Preflight => Ok(Response::new(Body::empty())),
+            Operation::Welcome => Ok(Response::new(Body::empty())),
             Operation::ListBuckets => bucket::list_buckets(call).await,
             Operation::CreateBucket => bucket::create_bucket(call, bucket()?, payload).await,
             Operation::HeadBucket => bucket::head_bucket(call, bucket()?).await,

@@ -84,8 +84,6 @@ const REFUSED_HEADERS: &[&str] = &[
 pub(crate) enum Operation {
     /// The page for browsers.
     Welcome,
-    /// `OPTIONS`.
-    Preflight,
     ListBuckets,
     CreateBucket,
     HeadBucket,
@@ -109,7 +107,6 @@ impl Operation {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Welcome => "Welcome",
-            Self::Preflight => "Preflight",
             Self::ListBuckets => "ListBuckets",
             Self::CreateBucket => "CreateBucket",
             Self::HeadBucket => "HeadBucket",
@@ -131,7 +128,7 @@ impl Operation {
 
     /// Whether it is served without credentials.
     pub(crate) fn is_open(self) -> bool {
-        matches!(self, Self::Welcome | Self::Preflight)
+        self == Self::Welcome
     }
 
     /// Whether it is served without credentials in a public bucket.
@@ -204,9 +201,6 @@ pub(crate) fn route(
     query: &Query,
     headers: &HeaderMap,
 ) -> Result<Operation> {
-    if method == Method::OPTIONS {
-        return Ok(Operation::Preflight);
-    }
     let operation = match (&target.bucket, &target.key) {
         (None, _) => route_service(method, query, headers)?,
         (Some(_), None) => route_bucket(method, query, headers)?,
