@@ -78,6 +78,13 @@ def test_boto3_signs_urls_of_every_operation(server, bucket):
     assert fetch(server, "DELETE", url(s3, "delete_bucket", f"{bucket}-2")).status == 204
 
 
+def test_the_aws_cli_presigns(server, aws, client, bucket):
+    client.request("PUT", key_path(bucket, KEY), body=b"hello")
+    target = aws("s3", "presign", f"s3://{bucket}/{KEY}", "--expires-in", "604800").strip()
+    assert fetch(server, "GET", target).body == b"hello"
+    assert fetch(server, "GET", target.replace("604800", "604799")).code == "SignatureDoesNotMatch"
+
+
 def test_a_url_serves_what_it_was_signed_for(server, client, bucket):
     s3 = boto(server, signature_version="s3v4")
     client.request("PUT", f"/{bucket}/k", body=b"kept")
