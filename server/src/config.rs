@@ -64,6 +64,7 @@ const SEED_ID: Setting = setting("JAY_SEED_TOKEN_ID", None);
 const SEED_SECRET: Setting = setting("JAY_SEED_TOKEN_SECRET", None);
 const CONNECTIONS_MAX: Setting = setting("JAY_CONNECTIONS_MAX", Some("4096"));
 const BUFFER_BYTES_MAX: Setting = setting("JAY_BUFFER_BYTES_MAX", Some("268435456"));
+const S3_MIN_PART_SIZE: Setting = setting("JAY_S3_MIN_PART_SIZE", Some("5242880"));
 const STOP_TIMEOUT: Setting = setting("JAY_STOP_TIMEOUT_SECONDS", Some("30"));
 const DEBUG_SIGNATURES: Setting = setting("JAY_DEBUG_SIGNATURES", None);
 
@@ -93,6 +94,9 @@ pub struct Config {
     /// Memory for bodies on their way in and out, in bytes; requests beyond it wait, 30 s at most, and are
     /// then asked to slow down. Default 256 MiB.
     pub buffer_bytes_max: usize,
+    /// Least size of every part but the last when a multipart upload is completed over S3, in bytes. Default
+    /// 5 MiB, as S3.
+    pub s3_min_part_size: u64,
     /// How long a stop waits for requests in flight. Default 30 s.
     pub stop_timeout: Duration,
     /// Tells callers with a wrong signature what was signed here. Default off.
@@ -253,6 +257,7 @@ impl Config {
             connections_max: values.number(&CONNECTIONS_MAX, 1..=1_000_000, &mut notices)? as usize,
             buffer_bytes_max: values.number(&BUFFER_BYTES_MAX, 1 << 20..=1 << 40, &mut notices)?
                 as usize,
+            s3_min_part_size: values.number(&S3_MIN_PART_SIZE, 0..=5 << 30, &mut notices)?,
             stop_timeout: Duration::from_secs(values.number(
                 &STOP_TIMEOUT,
                 0..=86_400,
@@ -646,7 +651,7 @@ mod tests {
     }
 
     /// Every setting there is, in the order of the README.
-    const SETTINGS: [&Setting; 16] = [
+    const SETTINGS: [&Setting; 17] = [
         &LISTEN_ADDR,
         &ADMIN_ADDR,
         &DATA_DIR,
@@ -661,6 +666,7 @@ mod tests {
         &VHOST_DOMAIN,
         &CONNECTIONS_MAX,
         &BUFFER_BYTES_MAX,
+        &S3_MIN_PART_SIZE,
         &STOP_TIMEOUT,
         &DEBUG_SIGNATURES,
     ];

@@ -374,6 +374,17 @@ impl Engine {
         self.service.head_object(caller, bucket, key)
     }
 
+    /// What an object is, and which bytes of it are selected: half-open, or why there are none.
+    pub async fn head_object_part(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        select: Select,
+    ) -> Result<(ObjectInfo, Result<std::ops::Range<u64>>)> {
+        self.service.head_object_part(caller, bucket, key, select)
+    }
+
     /// Deletes an object; fine when there is none.
     pub async fn delete_object(
         &self,

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jay_engine::{
     BucketName, BucketOptions, Caller, Engine, EngineConfig, ErrorKind, Link, ListOptions,
-    ObjectKey, PutOptions, SeedToken,
+    ObjectKey, PutOptions, SeedToken, Select,
 };
 
 const SECRET: &str = "a signing secret of at least 32 bytes";
@@ -103,7 +103,7 @@ async fn a_public_bucket_can_be_read_by_all() {
     put(&engine, &caller, &public, "k").await;
 
     let mut reader = engine
-        .get_object(&nobody, &public, &key("k"), None)
+        .get_object(&nobody, &public, &key("k"), Select::Whole)
         .await
         .unwrap();
     assert_eq!(reader.next().await.unwrap().unwrap(), "hello");

@@ -86,6 +86,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         s3::Settings {
             region: config.region.clone(),
             vhost_domains: config.vhost_domains.clone(),
+            part_bytes_min: config.s3_min_part_size,
             debug_signatures: config.debug_signatures,
         },
     );

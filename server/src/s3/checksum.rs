@@ -7,13 +7,21 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use crc_fast::CrcAlgorithm;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use jay_engine::{Checksum, ChecksumAlgorithm, ErrorKind};
+use jay_engine::{Checksum, ChecksumAlgorithm, ChecksumType, ErrorKind, ObjectInfo};
 use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use super::error::{Error, Result};
+use super::{
+    error::{Error, Result},
+    invalid_argument,
+    multipart::composite_of,
+};
 
+/// The algorithm that the parts of an upload, or a copy, shall have a checksum of.
+pub(crate) const ALGORITHM: HeaderName = HeaderName::from_static("x-amz-checksum-algorithm");
+/// What a checksum is computed from.
+pub(crate) const TYPE: HeaderName = HeaderName::from_static("x-amz-checksum-type");
 /// The prefix of the headers that carry a checksum.
 const PREFIX: &str = "x-amz-checksum-";
 
@@ -35,6 +43,51 @@ pub(crate) fn algorithm_of_header(name: &str) -> Option<ChecksumAlgorithm> {
         .find(|algorithm| header_name(*algorithm) == name)
 }
 
+/// The element of an algorithm: `ChecksumCRC32`.
+pub(crate) fn element_name(algorithm: ChecksumAlgorithm) -> &'static str {
+    match algorithm {
+        ChecksumAlgorithm::Crc32 => "ChecksumCRC32",
+        ChecksumAlgorithm::Crc32c => "ChecksumCRC32C",
+        ChecksumAlgorithm::Crc64Nvme => "ChecksumCRC64NVME",
+        ChecksumAlgorithm::Sha1 => "ChecksumSHA1",
+        ChecksumAlgorithm::Sha256 => "ChecksumSHA256",
+    }
+}
+
+/// The algorithm of an element's name.
+pub(crate) fn algorithm_of_element(name: &str) -> Option<ChecksumAlgorithm> {
+    ChecksumAlgorithm::ALL
+        .into_iter()
+        .find(|algorithm| element_name(*algorithm) == name)
+}
+
+/// Reads `x-amz-checksum-algorithm`.
+pub(crate) fn wanted_algorithm(headers: &HeaderMap) -> Result<Option<ChecksumAlgorithm>> {
+    let Some(value) = headers.get(ALGORITHM) else {
+        return Ok(None);
+    };
+    let name = value.to_str().unwrap_or_default();
+    algorithm_of_name(name).map(Some).ok_or_else(|| {
+        invalid(format!(
+            "Checksum algorithm provided is unsupported: {name}. Please try again with any of the valid types: \
+             [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]"
+        ))
+    })
+}
+
+/// Reads `x-amz-checksum-type`.
+pub(crate) fn wanted_type(headers: &HeaderMap) -> Result<Option<ChecksumType>> {
+    let Some(value) = headers.get(TYPE) else {
+        return Ok(None);
+    };
+    let name = value.to_str().unwrap_or_default();
+    [ChecksumType::FullObject, ChecksumType::Composite]
+        .into_iter()
+        .find(|checksum_type| checksum_type.name() == name)
+        .map(Some)
+        .ok_or_else(|| invalid_argument(TYPE.as_str(), name, "it is COMPOSITE or FULL_OBJECT"))
+}
+
 /// The algorithm of a name such as `CRC32C`, in any case.
 fn algorithm_of_name(name: &str) -> Option<ChecksumAlgorithm> {
     ChecksumAlgorithm::ALL
@@ -53,10 +106,18 @@ pub(crate) fn parse(algorithm: ChecksumAlgorithm, value: &[u8]) -> Result<Checks
     }
 }
 
-/// The base64 value of a checksum.
-pub(crate) fn value(checksum: &Checksum) -> HeaderValue {
-    let text = BASE64_STANDARD.encode(&checksum.value);
-    HeaderValue::try_from(text).expect("base64 is a header value")
+/// The base64 value of a checksum; behind one that is made of those of parts stands how many they are.
+pub(crate) fn text(checksum: &Checksum, parts: Option<u16>) -> String {
+    let value = BASE64_STANDARD.encode(&checksum.value);
+    match parts {
+        Some(count) => format!("{value}-{count}"),
+        None => value,
+    }
+}
+
+/// The same as a header.
+pub(crate) fn value(checksum: &Checksum, parts: Option<u16>) -> HeaderValue {
+    HeaderValue::try_from(text(checksum, parts)).expect("base64 is a header value")
 }
 
 /// What a request says of the checksum of its body.
@@ -64,6 +125,8 @@ pub(crate) fn value(checksum: &Checksum) -> HeaderValue {
 pub(crate) struct Announced {
     /// The one in the headers.
     pub(crate) checksum: Option<Checksum>,
+    /// Of how many parts it is, when it is of a whole upload and made of theirs.
+    pub(crate) parts: Option<u16>,
     /// The algorithm of the one that follows the body.
     pub(crate) trailer: Option<ChecksumAlgorithm>,
 }
@@ -81,7 +144,9 @@ impl Announced {
             }
             let algorithm = algorithm_of_header(name.as_str())
                 .ok_or_else(|| Error::not_implemented(&format!("The checksum {name}")))?;
-            let checksum = parse(algorithm, value.as_bytes())?;
+            let (value, parts) = split_parts(value.as_bytes());
+            let checksum = parse(algorithm, value)?;
+            announced.parts = parts;
             if announced.checksum.replace(checksum).is_some() {
                 return Err(only_one());
             }
@@ -107,6 +172,16 @@ impl Announced {
         Ok(announced)
     }
 
+    /// The checksum of the body of the request, which is not made of parts.
+    pub(crate) fn of_body(&self) -> Result<Option<Checksum>> {
+        if self.parts.is_some() {
+            return Err(invalid(
+                "The checksum of a body has no number of parts behind it.".into(),
+            ));
+        }
+        Ok(self.checksum.clone())
+    }
+
     fn must_fit_sdk(&self, headers: &HeaderMap) -> Result<()> {
         let Some(name) = headers.get("x-amz-sdk-checksum-algorithm") else {
             return Ok(());
@@ -128,6 +203,18 @@ impl Announced {
                 "Value for x-amz-sdk-checksum-algorithm header is invalid.".into(),
             )),
         }
+    }
+}
+
+/// Takes the number of parts off a value such as `y/Q5Jg==-3`.
+fn split_parts(value: &[u8]) -> (&[u8], Option<u16>) {
+    let Some(at) = value.iter().rposition(|&byte| byte == b'-') else {
+        return (value, None);
+    };
+    let count = std::str::from_utf8(&value[at + 1..]).ok();
+    match count.and_then(|count| count.parse().ok()) {
+        Some(count) => (&value[..at], Some(count)),
+        None => (value, None),
     }
 }
 
@@ -193,16 +280,16 @@ fn only_one() -> Error {
     )
 }
 
-fn invalid(message: String) -> Error {
+pub(crate) fn invalid(message: String) -> Error {
     Error::new(ErrorKind::InvalidRequest, message)
 }
 
 /// Puts the checksum that the writer chose, else CRC64NVME, on an answer.
-pub(crate) fn put_headers(checksums: &[Checksum], headers: &mut HeaderMap) {
-    const CHECKSUM_TYPE: HeaderName = HeaderName::from_static("x-amz-checksum-type");
-    if let Some(checksum) = checksums.first() {
-        headers.insert(header_name(checksum.algorithm), value(checksum));
-        headers.insert(CHECKSUM_TYPE, HeaderValue::from_static("FULL_OBJECT"));
+pub(crate) fn put_headers(info: &ObjectInfo, headers: &mut HeaderMap) {
+    if let Some(checksum) = info.checksums.first() {
+        let value = value(checksum, composite_of(info));
+        headers.insert(header_name(checksum.algorithm), value);
+        headers.insert(TYPE, HeaderValue::from_static(info.checksum_type.name()));
     }
 }
 
@@ -237,7 +324,7 @@ mod tests {
             let checksum = parse(algorithm, text.as_bytes()).unwrap();
             let name = algorithm.name();
             assert_eq!(compute(algorithm, b"123456789"), checksum.value, "{name}");
-            assert_eq!(value(&checksum), text);
+            assert_eq!(value(&checksum, None), text);
             assert!(verify_small(b"123456789", None, None, Some(&checksum)).is_ok());
             let error = verify_small(b"12345678", None, None, Some(&checksum)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::BadDigest, "{name}");
@@ -261,6 +348,36 @@ mod tests {
             Announced::of(&HeaderMap::new()).unwrap(),
             Announced::default()
         );
+    }
+
+    #[test]
+    fn a_checksum_of_parts_is_none_of_a_body() {
+        let composite = headers(&[("x-amz-checksum-crc32", "y/Q5Jg==-3")]);
+        let announced = Announced::of(&composite).unwrap();
+        assert_eq!(announced.parts, Some(3));
+        let checksum = announced.checksum.as_ref().unwrap();
+        assert_eq!(text(checksum, announced.parts), "y/Q5Jg==-3");
+        let error = announced.of_body().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+    }
+
+    #[test]
+    fn algorithms_and_types_have_names() {
+        let of = |name, value: &str| headers(&[(name, value)]);
+        let wanted = wanted_algorithm(&of("x-amz-checksum-algorithm", "crc32c"));
+        assert_eq!(wanted.unwrap(), Some(ChecksumAlgorithm::Crc32c));
+        let error = wanted_algorithm(&of("x-amz-checksum-algorithm", "MD4")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+        let wanted = wanted_type(&of("x-amz-checksum-type", "COMPOSITE"));
+        assert_eq!(wanted.unwrap(), Some(ChecksumType::Composite));
+        let error = wanted_type(&of("x-amz-checksum-type", "HALF")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        for algorithm in ChecksumAlgorithm::ALL {
+            assert_eq!(
+                algorithm_of_element(element_name(algorithm)),
+                Some(algorithm)
+            );
+        }
     }
 
     #[test]

@@ -4,10 +4,13 @@
 //! Source: RFC 9110, section 13; S3 API, GetObject and PutObject.
 
 use http::{HeaderMap, HeaderName, header};
-use jay_engine::{Conditions, ETag, ErrorKind, ObjectInfo, Timestamp};
+use jay_engine::{Conditions, ETag, ErrorKind, ObjectInfo, ReadConditions, ReadOutcome, Timestamp};
 use jiff::fmt::rfc2822::DateTimeParser;
 
-use super::error::{Error, Result};
+use super::{
+    error::{Error, Result},
+    invalid_argument,
+};
 
 /// How a conditional read goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,26 +21,57 @@ pub(crate) enum Outcome {
     NotModified,
 }
 
-/// Decides a conditional GET or HEAD in the order of RFC 9110, section 13.2.2.
+/// Decides a conditional GET or HEAD.
 pub(crate) fn of_read(headers: &HeaderMap, info: &ObjectInfo) -> Result<Outcome> {
-    let matches = |name| lists(headers, name, info);
-    let since = |name| modified_since(headers, name, info);
-    if let Some(matches) = matches(header::IF_MATCH) {
-        if !matches {
-            return Err(failed("If-Match"));
-        }
-    } else if since(header::IF_UNMODIFIED_SINCE) == Some(true) {
-        return Err(failed("If-Unmodified-Since"));
-    }
-    let is_unmodified = match matches(header::IF_NONE_MATCH) {
-        Some(matches) => matches,
-        None => since(header::IF_MODIFIED_SINCE) == Some(false),
+    let conditions = ReadConditions {
+        if_match: tags(headers, &header::IF_MATCH).map(etags),
+        if_none_match: tags(headers, &header::IF_NONE_MATCH).map(etags),
+        if_modified_since: timestamp(headers, &header::IF_MODIFIED_SINCE),
+        if_unmodified_since: timestamp(headers, &header::IF_UNMODIFIED_SINCE),
     };
-    Ok(if is_unmodified {
-        Outcome::NotModified
-    } else {
-        Outcome::Proceed
+    match conditions.decide(&info.etag, info.last_modified) {
+        ReadOutcome::Proceed => Ok(Outcome::Proceed),
+        ReadOutcome::NotModified => Ok(Outcome::NotModified),
+        ReadOutcome::Failed(condition) => Err(failed(condition)),
+    }
+}
+
+/// Reads the conditions on the source of a copy.
+///
+/// Source: S3 API, CopyObject, `x-amz-copy-source-if-*`.
+pub(crate) fn of_copy_source(headers: &HeaderMap) -> Result<ReadConditions> {
+    const IF_MATCH: HeaderName = HeaderName::from_static("x-amz-copy-source-if-match");
+    const IF_NONE_MATCH: HeaderName = HeaderName::from_static("x-amz-copy-source-if-none-match");
+    const IF_MODIFIED: HeaderName = HeaderName::from_static("x-amz-copy-source-if-modified-since");
+    const IF_UNMODIFIED: HeaderName =
+        HeaderName::from_static("x-amz-copy-source-if-unmodified-since");
+    // Unlike a reader, a writer must not go on as if a date that cannot be read were none.
+    let must_be_date = |name: &HeaderName| match (headers.get(name), timestamp(headers, name)) {
+        (Some(value), None) => {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            Err(invalid_argument(
+                name.as_str(),
+                &value,
+                "it is an HTTP date",
+            ))
+        }
+        (_, date) => Ok(date),
+    };
+    Ok(ReadConditions {
+        if_match: tags(headers, &IF_MATCH).map(etags),
+        if_none_match: tags(headers, &IF_NONE_MATCH).map(etags),
+        if_modified_since: must_be_date(&IF_MODIFIED)?,
+        if_unmodified_since: must_be_date(&IF_UNMODIFIED)?,
     })
+}
+
+fn etags(tags: Vec<&str>) -> Vec<ETag> {
+    tags.into_iter().map(ETag::new).collect()
+}
+
+fn timestamp(headers: &HeaderMap, name: &HeaderName) -> Option<Timestamp> {
+    let seconds = date(headers.get(name)?.to_str().ok()?)?;
+    Some(Timestamp(u64::try_from(seconds).ok()?.saturating_mul(1000)))
 }
 
 /// Whether `If-Range` lets the range be served: it is absent or names this version of the object.
@@ -77,7 +111,12 @@ pub(crate) fn of_write(headers: &HeaderMap) -> Result<Conditions> {
     let if_none_match = match tags(headers, &header::IF_NONE_MATCH).as_deref() {
         None => None,
         Some(["*"]) => Some(None),
-        Some(_) => return Err(Error::not_implemented("An If-None-Match other than '*'")),
+        Some([tag]) if !tag.is_empty() => Some(Some(ETag::new(*tag))),
+        Some(_) => {
+            return Err(Error::not_implemented(
+                "An If-None-Match with several ETags",
+            ));
+        }
     };
     Ok(Conditions {
         if_match,
@@ -101,15 +140,6 @@ pub(crate) fn must_be_absent(headers: &HeaderMap) -> Result<()> {
     }
 }
 
-/// Whether the header lists the object's ETag; `None` when it is absent.
-fn lists(headers: &HeaderMap, name: HeaderName, info: &ObjectInfo) -> Option<bool> {
-    let tags = tags(headers, &name)?;
-    Some(
-        tags.iter()
-            .any(|tag| *tag == "*" || *tag == info.etag.as_str()),
-    )
-}
-
 /// The ETags of a header, without quotes and weakness; S3 takes them without quotes too.
 fn tags<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Vec<&'a str>> {
     if !headers.contains_key(name) {
@@ -127,12 +157,6 @@ fn tags<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Vec<&'a str>> {
             .unwrap_or(tag)
     });
     Some(tags.collect())
-}
-
-/// Whether the object was modified after the header's date; `None` when that is absent or not a date.
-fn modified_since(headers: &HeaderMap, name: HeaderName, info: &ObjectInfo) -> Option<bool> {
-    let since = date(headers.get(name)?.to_str().ok()?)?;
-    Some(seconds_of(info.last_modified) > since)
 }
 
 fn date(text: &str) -> Option<i64> {
@@ -206,6 +230,25 @@ mod tests {
     }
 
     #[test]
+    fn conditions_on_a_source_have_names_of_their_own() {
+        let conditions = of_copy_source(&headers(&[
+            ("if-match", "\"no\""),
+            ("x-amz-copy-source-if-match", "\"e\""),
+            ("x-amz-copy-source-if-modified-since", AT),
+        ]));
+        let conditions = conditions.unwrap();
+        assert_eq!(conditions.if_match, Some(vec![ETag::new("e")]));
+        assert_eq!(conditions.if_none_match, None);
+        let outcome = conditions.decide(&info().etag, info().last_modified);
+        assert_eq!(outcome, ReadOutcome::NotModified);
+        let bad = headers(&[("x-amz-copy-source-if-unmodified-since", "soon")]);
+        assert_eq!(
+            of_copy_source(&bad).unwrap_err().kind(),
+            ErrorKind::InvalidArgument
+        );
+    }
+
+    #[test]
     fn ranges_hold_for_the_same_version_only() {
         for (value, holds) in [
             ("\"e\"", true),
@@ -227,6 +270,10 @@ mod tests {
     fn writes_take_one_tag_or_any() {
         let of = |name, value| of_write(&headers(&[(name, value)]));
         assert_eq!(of("if-none-match", "*").unwrap().if_none_match, Some(None));
+        assert_eq!(
+            of("if-none-match", "\"e\"").unwrap().if_none_match,
+            Some(Some(ETag::new("e")))
+        );
         assert_eq!(of("if-match", "*").unwrap().if_match, Some(None));
         assert_eq!(
             of("if-match", "\"e\"").unwrap().if_match,
@@ -234,7 +281,7 @@ mod tests {
         );
         assert_eq!(of_write(&HeaderMap::new()).unwrap(), Conditions::default());
         for (name, value) in [
-            ("if-none-match", "\"e\""),
+            ("if-none-match", "\"a\", \"b\""),
             ("if-match", "\"a\", \"b\""),
             ("if-match", ""),
             ("if-unmodified-since", AT),

@@ -12,7 +12,7 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 
 use super::{
     error::{Error, Result},
-    invalid_argument,
+    invalid_argument, tagging,
     uri::Query,
 };
 
@@ -161,6 +161,9 @@ pub(crate) fn of_object(info: &ObjectInfo) -> HeaderMap {
         if let Some(value) = value.and_then(|value| HeaderValue::from_str_utf8(value)) {
             headers.insert(name, value);
         }
+    }
+    if info.tag_count > 0 {
+        headers.insert(tagging::COUNT, info.tag_count.into());
     }
     let mut missing: usize = 0;
     for (name, value) in &info.metadata {

@@ -60,15 +60,24 @@ struct Listing<'a> {
     continuation_token: Option<&'a str>,
     has_owner: bool,
     is_encoded: bool,
+    encode: Encoder,
+}
+
+/// Writes a key into a listing.
+pub(super) type Encoder = fn(&str) -> String;
+
+/// The encoder that `encoding-type` asks for.
+pub(super) fn encoder(query: &Query) -> Result<Encoder> {
+    match query.get("encoding-type") {
+        None | Some("") => Ok(str::to_owned),
+        Some("url") => Ok(uri::encode_path),
+        Some(other) => Err(invalid_argument("encoding-type", other, "it is 'url'")),
+    }
 }
 
 impl<'a> Listing<'a> {
     fn parse(query: &'a Query, version: Version) -> Result<Self> {
-        let is_encoded = match query.get("encoding-type") {
-            None | Some("") => false,
-            Some("url") => true,
-            Some(other) => return Err(invalid_argument("encoding-type", other, "it is 'url'")),
-        };
+        let encode = encoder(query)?;
         let (start_after, continuation_token, has_owner) = match version {
             Version::One => (query.get("marker"), None, true),
             Version::Two => (
@@ -89,7 +98,10 @@ impl<'a> Listing<'a> {
             start_after,
             continuation_token,
             has_owner,
-            is_encoded,
+            is_encoded: query
+                .get("encoding-type")
+                .is_some_and(|kind| !kind.is_empty()),
+            encode,
         })
     }
 
@@ -169,7 +181,7 @@ impl<'a> Listing<'a> {
         document.text("ETag", &headers::quoted(info));
         if let Some(checksum) = info.checksums.first() {
             document.text("ChecksumAlgorithm", checksum.algorithm.name());
-            document.text("ChecksumType", "FULL_OBJECT");
+            document.text("ChecksumType", info.checksum_type.name());
         }
         document.text("Size", &info.size.to_string());
         if self.has_owner {
@@ -184,11 +196,7 @@ impl<'a> Listing<'a> {
 
     /// `text` as `encoding-type` asks for it.
     fn encode(&self, text: &str) -> String {
-        if self.is_encoded {
-            uri::encode_path(text)
-        } else {
-            text.to_owned()
-        }
+        (self.encode)(text)
     }
 }
 

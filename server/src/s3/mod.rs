@@ -4,7 +4,7 @@
 //! engine; here is only what S3 says about HTTP. Deliberately absent: anything about disks.
 //!
 //! One request goes through `router` (its operation), `authenticate` (who sent it), `payload` (its body) and the
-//! file of its noun: `bucket`, `object`, `list`, `delete` or `acl`.
+//! file of its noun: `bucket`, `object`, `multipart`, `copy`, `tagging`, `list`, `delete` or `acl`.
 
 mod acl;
 mod authenticate;
@@ -13,18 +13,21 @@ mod bucket;
 mod checksum;
 mod chunked;
 mod conditions;
+mod copy;
 mod cors;
 mod delete;
 mod error;
 mod headers;
 mod link;
 mod list;
+mod multipart;
 mod object;
 mod page;
 mod payload;
 mod range;
 mod router;
 mod sigv4;
+mod tagging;
 mod uri;
 mod xml;
 
@@ -56,6 +59,8 @@ pub struct Settings {
     pub region: Option<String>,
     /// `JAY_VHOST_DOMAIN`: buckets are also served as `<bucket>.<domain>` for each of these.
     pub vhost_domains: Vec<String>,
+    /// `JAY_S3_MIN_PART_SIZE`: least size of every part but the last when an upload is completed, in bytes.
+    pub part_bytes_min: u64,
     /// Whether a refused signature shows the canonical request and the string to sign.
     pub debug_signatures: bool,
 }
@@ -212,6 +217,31 @@ impl S3 {
             Operation::GetObject => object::get_object(call, bucket()?, key()?).await,
             Operation::HeadObject => object::head_object(call, bucket()?, key()?).await,
             Operation::DeleteObject => object::delete_object(call, bucket()?, key()?).await,
+            Operation::CopyObject => copy::copy_object(call, bucket()?, key()?).await,
+            Operation::GetObjectTagging => {
+                tagging::get_object_tagging(call, bucket()?, key()?).await
+            }
+            Operation::PutObjectTagging => {
+                tagging::put_object_tagging(call, bucket()?, key()?, payload).await
+            }
+            Operation::DeleteObjectTagging => {
+                tagging::delete_object_tagging(call, bucket()?, key()?).await
+            }
+            Operation::CreateMultipartUpload => {
+                multipart::create_multipart_upload(call, bucket()?, key()?).await
+            }
+            Operation::UploadPart => multipart::upload_part(call, bucket()?, key()?, payload).await,
+            Operation::UploadPartCopy => multipart::upload_part_copy(call, bucket()?, key()?).await,
+            Operation::CompleteMultipartUpload => {
+                multipart::complete_multipart_upload(call, bucket()?, key()?, payload).await
+            }
+            Operation::AbortMultipartUpload => {
+                multipart::abort_multipart_upload(call, bucket()?, key()?).await
+            }
+            Operation::ListParts => multipart::list_parts(call, bucket()?, key()?).await,
+            Operation::ListMultipartUploads => {
+                multipart::list_multipart_uploads(call, bucket()?).await
+            }
             Operation::GetBucketAcl => acl::get_bucket_acl(call, bucket()?).await,
             Operation::PutBucketAcl => acl::put_bucket_acl(call, bucket()?, payload).await,
             Operation::GetObjectAcl => acl::get_object_acl(call, bucket()?, key()?).await,

@@ -4,7 +4,7 @@ use std::{error, ops::Range};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use jay_engine::{BucketName, ByteRange, ErrorKind, ObjectInfo, ObjectKey, PutOptions, Select};
+use jay_engine::{BucketName, ErrorKind, ObjectInfo, ObjectKey, PutOptions, Select};
 
 use super::{
     Call,
@@ -13,9 +13,9 @@ use super::{
     conditions::{self, Outcome},
     empty_response,
     error::{Error, Result},
-    headers,
+    headers, multipart,
     payload::Payload,
-    range,
+    range, tagging,
 };
 
 /// Stores the body under the key.
@@ -45,7 +45,7 @@ where
     response
         .headers_mut()
         .insert(header::ETAG, headers::etag(&info));
-    checksum::put_headers(&info.checksums, response.headers_mut());
+    checksum::put_headers(&info, response.headers_mut());
     Ok(response)
 }
 
@@ -62,10 +62,10 @@ where
         metadata: headers::metadata(headers)?,
         content_md5: checksum::content_md5(headers)?,
         content_sha256: payload.sha256(),
-        checksum: payload.announced().checksum.clone(),
+        checksum: payload.announced().of_body()?,
         checksum_algorithm: payload.announced().trailer,
         conditions: conditions::of_write(headers)?,
-        tags: Default::default(),
+        tags: tagging::of_header(headers)?,
     })
 }
 
@@ -78,43 +78,65 @@ pub(crate) async fn get_object(
     key: ObjectKey,
 ) -> Result<Response<Body>> {
     let request_headers = &call.parts.headers;
-    let get = async |range: Option<ByteRange>| {
+    let get = async |select| {
         call.engine
-            .get_object(
-                call.caller,
-                &bucket,
-                &key,
-                range.map_or(Select::Whole, Select::Range),
-            )
+            .get_object(call.caller, &bucket, &key, select)
             .await
     };
-    let mut range = range::parse(request_headers);
-    let mut reader = match get(range).await {
-        Err(error) if error.kind() == ErrorKind::InvalidRange => {
+    let mut select = select(call)?;
+    let mut reader = match get(select).await {
+        Err(error) if is_unsatisfiable(&error) => {
             // Preconditions come before the range, and its refusal names the size.
             let info = call.engine.head_object(call.caller, &bucket, &key).await?;
             if conditions::of_read(request_headers, &info)? == Outcome::NotModified {
                 return Ok(not_modified(&info));
             }
-            if conditions::range_holds(request_headers, &info) {
+            if is_held(select, request_headers, &info) {
                 return Err(Error::from(error).unsatisfiable(info.size));
             }
-            range = None;
-            get(range).await?
+            select = Select::Whole;
+            get(select).await?
         }
         result => result?,
     };
     if conditions::of_read(request_headers, reader.info())? == Outcome::NotModified {
         return Ok(not_modified(reader.info()));
     }
-    if range.is_some() && !conditions::range_holds(request_headers, reader.info()) {
-        range = None;
-        reader = get(range).await?;
+    if !is_held(select, request_headers, reader.info()) {
+        select = Select::Whole;
+        reader = get(select).await?;
     }
     reader.prepare().await?;
-    let mut response = whole_or_part(call, reader.info(), range.map(|_| reader.range()))?;
+    let mut response = answer(call, reader.info(), select, reader.range())?;
     *response.body_mut() = Body::object(reader);
     Ok(response)
+}
+
+/// Which bytes are asked for: a part, a range, or all.
+fn select(call: &Call<'_>) -> Result<Select> {
+    let range = range::parse(&call.parts.headers);
+    if !call.query.has("partNumber") {
+        return Ok(range.map_or(Select::Whole, Select::Range));
+    }
+    if range.is_some() {
+        return Err(Error::new(
+            ErrorKind::InvalidRequest,
+            "Cannot specify both Range header and partNumber query parameter.",
+        ));
+    }
+    Ok(Select::Part(multipart::part_number(call.query)?))
+}
+
+fn is_unsatisfiable(error: &jay_engine::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::InvalidRange | ErrorKind::InvalidPartNumber
+    )
+}
+
+/// Whether `If-Range` lets what is selected be served.
+fn is_held(select: Select, headers: &HeaderMap, info: &ObjectInfo) -> bool {
+    !matches!(select, Select::Range(_)) || conditions::range_holds(headers, info)
 }
 
 /// Answers what GetObject would, without the body.
@@ -126,15 +148,22 @@ pub(crate) async fn head_object(
     key: ObjectKey,
 ) -> Result<Response<Body>> {
     let request_headers = &call.parts.headers;
-    let info = call.engine.head_object(call.caller, &bucket, &key).await?;
+    let mut select = select(call)?;
+    let (engine, caller) = (call.engine, call.caller);
+    let (info, range) = engine
+        .head_object_part(caller, &bucket, &key, select)
+        .await?;
     if conditions::of_read(request_headers, &info)? == Outcome::NotModified {
         return Ok(not_modified(&info));
     }
-    let range = range::parse(request_headers)
-        .filter(|_| conditions::range_holds(request_headers, &info))
-        .map(|range| resolve(range, info.size))
-        .transpose()?;
-    whole_or_part(call, &info, range)
+    if !is_held(select, request_headers, &info) {
+        select = Select::Whole;
+    }
+    let range = match select {
+        Select::Whole => 0..info.size,
+        _ => range.map_err(|error| Error::from(error).unsatisfiable(info.size))?,
+    };
+    answer(call, &info, select, range)
 }
 
 /// Removes an object, or does nothing when there is none.
@@ -152,35 +181,34 @@ pub(crate) async fn delete_object(
     Ok(empty_response(StatusCode::NO_CONTENT))
 }
 
-/// Status and headers of an object, or of the `range` of it.
-fn whole_or_part(
+/// Status and headers of an object, or of the `range` of it that was selected.
+fn answer(
     call: &Call<'_>,
     info: &ObjectInfo,
-    range: Option<Range<u64>>,
+    select: Select,
+    range: Range<u64>,
 ) -> Result<Response<Body>> {
     let mut response = empty_response(StatusCode::OK);
     *response.headers_mut() = headers::of_object(info);
     headers::override_by(call.query, response.headers_mut())?;
-    let length = match range {
-        Some(range) => {
-            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-            let text = format!("bytes {}-{}/{}", range.start, range.end - 1, info.size);
-            let content_range = HeaderValue::try_from(text).expect("numbers are a header value");
-            response
-                .headers_mut()
-                .insert(header::CONTENT_RANGE, content_range);
-            range.end - range.start
-        }
-        None => {
-            if wants_checksum(&call.parts.headers) {
-                checksum::put_headers(&info.checksums, response.headers_mut());
-            }
-            info.size
-        }
-    };
-    response
-        .headers_mut()
-        .insert(header::CONTENT_LENGTH, length.into());
+    let is_whole = select == Select::Whole;
+    // An empty part has no range that could be named.
+    if !is_whole && !range.is_empty() {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        let text = format!("bytes {}-{}/{}", range.start, range.end - 1, info.size);
+        let content_range = HeaderValue::try_from(text).expect("numbers are a header value");
+        response
+            .headers_mut()
+            .insert(header::CONTENT_RANGE, content_range);
+    }
+    let headers = response.headers_mut();
+    if is_whole && wants_checksum(&call.parts.headers) {
+        checksum::put_headers(info, headers);
+    }
+    if let (Select::Part(_), Some(count)) = (select, info.parts_count) {
+        headers.insert(multipart::PARTS_COUNT, count.into());
+    }
+    headers.insert(header::CONTENT_LENGTH, (range.end - range.start).into());
     Ok(response)
 }
 
@@ -205,12 +233,6 @@ fn not_modified(info: &ObjectInfo) -> Response<Body> {
         }
     }
     response
-}
-
-fn resolve(range: ByteRange, size: u64) -> Result<Range<u64>> {
-    range
-        .resolve(size)
-        .map_err(|error| Error::from(error).unsatisfiable(size))
 }
 
 impl Error {

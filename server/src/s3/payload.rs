@@ -281,6 +281,11 @@ where
         &self.announced
     }
 
+    /// Takes the checksum of the headers, and of how many parts it is, as that of something else than the body.
+    pub(crate) fn take_checksum(&mut self) -> (Option<Checksum>, Option<u16>) {
+        (self.announced.checksum.take(), self.announced.parts.take())
+    }
+
     /// The size of the content, which must be known beforehand and fit one PUT.
     pub(crate) fn size(&self) -> Result<u64> {
         let size = match &self.framing {
@@ -351,7 +356,8 @@ where
             }
             document.extend_from_slice(&content);
         }
-        let checksum = self.announced.checksum.as_ref().or(self.trailer.as_ref());
+        let announced = self.announced.of_body()?;
+        let checksum = announced.as_ref().or(self.trailer.as_ref());
         checksum::verify_small(&document, self.sha256(), md5, checksum)?;
         Ok(document.freeze())
     }

@@ -64,17 +64,18 @@ const SUB_RESOURCES: &[&str] = &[
     "website",
 ];
 
+/// The header that makes a PUT a copy; what it begins with asks more of the copy.
+const COPY_SOURCE: &str = "x-amz-copy-source";
 /// Beginnings of header names that ask for something that must not be ignored.
 const REFUSED_HEADERS: &[&str] = &[
     "x-amz-bucket-object-lock-enabled",
-    "x-amz-copy-source",
+    "x-amz-copy-source-server-side-encryption",
     "x-amz-expected-bucket-owner",
     "x-amz-grant-",
     "x-amz-if-match-",
     "x-amz-object-lock-",
     "x-amz-rename-source",
     "x-amz-server-side-encryption",
-    "x-amz-tagging",
     "x-amz-website-redirect-location",
     "x-amz-write-offset-bytes",
 ];
@@ -96,6 +97,17 @@ pub(crate) enum Operation {
     GetObject,
     HeadObject,
     DeleteObject,
+    CopyObject,
+    GetObjectTagging,
+    PutObjectTagging,
+    DeleteObjectTagging,
+    CreateMultipartUpload,
+    UploadPart,
+    UploadPartCopy,
+    CompleteMultipartUpload,
+    AbortMultipartUpload,
+    ListParts,
+    ListMultipartUploads,
     GetBucketAcl,
     PutBucketAcl,
     GetObjectAcl,
@@ -119,6 +131,17 @@ impl Operation {
             Self::GetObject => "GetObject",
             Self::HeadObject => "HeadObject",
             Self::DeleteObject => "DeleteObject",
+            Self::CopyObject => "CopyObject",
+            Self::GetObjectTagging => "GetObjectTagging",
+            Self::PutObjectTagging => "PutObjectTagging",
+            Self::DeleteObjectTagging => "DeleteObjectTagging",
+            Self::CreateMultipartUpload => "CreateMultipartUpload",
+            Self::UploadPart => "UploadPart",
+            Self::UploadPartCopy => "UploadPartCopy",
+            Self::CompleteMultipartUpload => "CompleteMultipartUpload",
+            Self::AbortMultipartUpload => "AbortMultipartUpload",
+            Self::ListParts => "ListParts",
+            Self::ListMultipartUploads => "ListMultipartUploads",
             Self::GetBucketAcl => "GetBucketAcl",
             Self::PutBucketAcl => "PutBucketAcl",
             Self::GetObjectAcl => "GetObjectAcl",
@@ -204,10 +227,10 @@ pub(crate) fn route(
     let operation = match (&target.bucket, &target.key) {
         (None, _) => route_service(method, query, headers)?,
         (Some(_), None) => route_bucket(method, query, headers)?,
-        (Some(_), Some(_)) => route_object(method, query)?,
+        (Some(_), Some(_)) => route_object(method, query, headers)?,
     };
     must_serve_parameters(method, operation, query)?;
-    must_serve_headers(headers)?;
+    must_serve_headers(operation, headers)?;
     Ok(operation)
 }
 
@@ -234,6 +257,7 @@ fn route_bucket(method: &Method, query: &Query, headers: &HeaderMap) -> Result<O
         Method::GET if query.has("location") => Operation::GetBucketLocation,
         Method::GET if query.has("acl") => Operation::GetBucketAcl,
         Method::PUT if query.has("acl") => Operation::PutBucketAcl,
+        Method::GET if query.has("uploads") => Operation::ListMultipartUploads,
         Method::GET => match query.get("list-type") {
             None => Operation::ListObjects,
             Some("2") => Operation::ListObjectsV2,
@@ -263,12 +287,24 @@ fn route_bucket(method: &Method, query: &Query, headers: &HeaderMap) -> Result<O
     })
 }
 
-fn route_object(method: &Method, query: &Query) -> Result<Operation> {
+fn route_object(method: &Method, query: &Query, headers: &HeaderMap) -> Result<Operation> {
+    let is_copy = headers.contains_key(COPY_SOURCE);
+    let is_part = query.has("uploadId") || query.has("partNumber");
     Ok(match *method {
+        Method::GET if query.has("tagging") => Operation::GetObjectTagging,
+        Method::PUT if query.has("tagging") => Operation::PutObjectTagging,
+        Method::DELETE if query.has("tagging") => Operation::DeleteObjectTagging,
+        Method::POST if query.has("uploads") => Operation::CreateMultipartUpload,
+        Method::POST if query.has("uploadId") => Operation::CompleteMultipartUpload,
+        Method::DELETE if query.has("uploadId") => Operation::AbortMultipartUpload,
+        Method::GET if query.has("uploadId") => Operation::ListParts,
         Method::GET if query.has("acl") => Operation::GetObjectAcl,
         Method::PUT if query.has("acl") => Operation::PutObjectAcl,
         Method::GET => Operation::GetObject,
         Method::HEAD => Operation::HeadObject,
+        Method::PUT if is_part && is_copy => Operation::UploadPartCopy,
+        Method::PUT if is_part => Operation::UploadPart,
+        Method::PUT if is_copy => Operation::CopyObject,
         Method::PUT => Operation::PutObject,
         Method::DELETE => Operation::DeleteObject,
         _ => {
@@ -282,6 +318,15 @@ fn must_serve_parameters(method: &Method, operation: Operation, query: &Query) -
     let served: &[&str] = match operation {
         Operation::GetBucketLocation => &["location"],
         Operation::DeleteObjects => &["delete"],
+        Operation::GetObject | Operation::HeadObject => &["partNumber"],
+        Operation::GetObjectTagging
+        | Operation::PutObjectTagging
+        | Operation::DeleteObjectTagging => &["tagging"],
+        Operation::CreateMultipartUpload | Operation::ListMultipartUploads => &["uploads"],
+        Operation::UploadPart | Operation::UploadPartCopy => &["uploadId", "partNumber"],
+        Operation::CompleteMultipartUpload
+        | Operation::AbortMultipartUpload
+        | Operation::ListParts => &["uploadId"],
         Operation::GetBucketAcl
         | Operation::PutBucketAcl
         | Operation::GetObjectAcl
@@ -298,13 +343,6 @@ fn must_serve_parameters_of(method: &Method, served: &[&str], query: &Query) -> 
     });
     match refused {
         None => Ok(()),
-        Some((name @ ("uploads" | "uploadId" | "partNumber"), _)) => Err(Error::not_implemented(
-            &format!("A multipart upload ('{name}')"),
-        )
-        .with_hint(
-            "Send the object in one request: for the AWS CLI, aws configure set \
-             default.s3.multipart_threshold 5GB; for boto3, TransferConfig(multipart_threshold=5 * 1024**3).",
-        )),
         Some((name, _)) => {
             let what = format!("The sub-resource '?{name}', here with {method},");
             Err(Error::not_implemented(&what))
@@ -312,21 +350,26 @@ fn must_serve_parameters_of(method: &Method, served: &[&str], query: &Query) -> 
     }
 }
 
-fn must_serve_headers(headers: &HeaderMap) -> Result<()> {
+fn must_serve_headers(operation: Operation, headers: &HeaderMap) -> Result<()> {
+    let is_copy = matches!(operation, Operation::CopyObject | Operation::UploadPartCopy);
+    let has_tags = matches!(
+        operation,
+        Operation::PutObject | Operation::CopyObject | Operation::CreateMultipartUpload
+    );
     let refused = headers.iter().find(|(name, value)| {
-        let is_off = *name == "x-amz-bucket-object-lock-enabled"
+        let name = name.as_str();
+        if name.starts_with(COPY_SOURCE) && !is_copy {
+            return true;
+        }
+        if name == "x-amz-tagging" {
+            return !has_tags;
+        }
+        let is_off = name == "x-amz-bucket-object-lock-enabled"
             && value.as_bytes().eq_ignore_ascii_case(b"false");
-        REFUSED_HEADERS
-            .iter()
-            .any(|start| name.as_str().starts_with(start))
-            && !is_off
+        REFUSED_HEADERS.iter().any(|start| name.starts_with(start)) && !is_off
     });
     match refused {
         None => Ok(()),
-        Some((name, _)) if name == "x-amz-copy-source" => {
-            Err(Error::not_implemented("CopyObject (x-amz-copy-source)")
-                .with_hint("Download the object and upload it under the other key."))
-        }
         Some((name, _)) => Err(Error::not_implemented(&format!("The header '{name}'"))),
     }
 }

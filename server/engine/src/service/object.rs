@@ -1,6 +1,6 @@
 //! Objects: put, get, head, delete.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 
@@ -12,7 +12,11 @@ use crate::{
         key::Key,
         record::{BucketRecord, Location, ObjectRecord, Record},
     },
-    service::{Requirements, Service, body::BodyWriter, read::ObjectReader},
+    service::{
+        Requirements, Service,
+        body::BodyWriter,
+        read::{ObjectReader, select_range},
+    },
     types::{
         BucketName, Checksum, ChecksumAlgorithm, ChecksumType, Conditions, METADATA_BYTES_MAX,
         ObjectInfo, ObjectKey, PartOptions, PutOptions, Select,
@@ -67,8 +71,20 @@ impl Service {
         name: &BucketName,
         key: &ObjectKey,
     ) -> Result<ObjectInfo> {
+        let (info, _) = self.head_object_part(caller, name, key, Select::Whole)?;
+        Ok(info)
+    }
+
+    pub(crate) fn head_object_part(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+        key: &ObjectKey,
+        select: Select,
+    ) -> Result<(ObjectInfo, Result<Range<u64>>)> {
         let bucket = self.bucket(caller, Action::ObjectGet, name, Some(key))?;
-        Ok(info(key.clone(), &self.object(&bucket, key)?))
+        let record = self.object(&bucket, key)?;
+        Ok((info(key.clone(), &record), select_range(select, &record)))
     }
 
     pub(crate) async fn delete_object(

@@ -15,7 +15,8 @@ impl Service {
         name: &BucketName,
         key: &ObjectKey,
     ) -> Result<Tags> {
-        let bucket = self.bucket(caller, Action::ObjectGet, name, Some(key))?;
+        // Not a public read: tags are for those who have rights.
+        let bucket = self.bucket(caller, Action::ObjectReadMeta, name, Some(key))?;
         Ok(self.object(&bucket, key)?.tags)
     }
 

@@ -91,6 +91,16 @@ fn operations_are_named() {
         ("PUT", "/b?acl=", PutBucketAcl),
         ("GET", "/b/k?acl", GetObjectAcl),
         ("PUT", "/b/k?acl&versionId=null", PutObjectAcl),
+        ("GET", "/b/k?partNumber=2", GetObject),
+        ("GET", "/b?uploads", ListMultipartUploads),
+        ("POST", "/b/k?uploads=", CreateMultipartUpload),
+        ("PUT", "/b/k?partNumber=1&uploadId=0", UploadPart),
+        ("POST", "/b/k?uploadId=0", CompleteMultipartUpload),
+        ("DELETE", "/b/k?uploadId=0", AbortMultipartUpload),
+        ("GET", "/b/k?uploadId=0&max-parts=1", ListParts),
+        ("GET", "/b/k?tagging", GetObjectTagging),
+        ("PUT", "/b/k?tagging", PutObjectTagging),
+        ("DELETE", "/b/k?tagging", DeleteObjectTagging),
     ] {
         assert_eq!(named(method, uri, &[]).unwrap(), expected, "{method} {uri}");
     }
@@ -116,7 +126,11 @@ fn sub_resources_never_run_the_plain_operation() {
                     Ok(operation) if operation.name().ends_with("Acl") => {
                         assert_eq!(*sub_resource, "acl");
                     }
-                    Ok(operation) => panic!("{method} {uri} ran {operation:?}"),
+                    // A part that is read, or a part without an upload, which is refused later.
+                    Ok(Operation::GetObject | Operation::HeadObject | Operation::UploadPart) => {
+                        assert!(["partNumber", "uploadId"].contains(sub_resource), "{uri}");
+                    }
+                    Ok(operation) => assert!(is_of(operation, sub_resource), "{method} {uri}"),
                     Err(error) => assert_eq!(error.kind(), ErrorKind::NotImplemented, "{uri}"),
                 }
             }
@@ -134,11 +148,50 @@ fn sub_resources_never_run_the_plain_operation() {
     }
 }
 
+/// Whether the sub-resource stands for the operation.
+fn is_of(operation: Operation, sub_resource: &str) -> bool {
+    use Operation::*;
+    match sub_resource {
+        "tagging" => operation.name().ends_with("Tagging"),
+        "uploads" => matches!(operation, CreateMultipartUpload | ListMultipartUploads),
+        "uploadId" => matches!(
+            operation,
+            CompleteMultipartUpload | AbortMultipartUpload | ListParts
+        ),
+        _ => false,
+    }
+}
+
+#[test]
+fn copies_and_tags_are_asked_for_by_headers() {
+    let source = [("x-amz-copy-source", "/b/k")];
+    let condition = [source[0], ("x-amz-copy-source-if-match", "e")];
+    for (uri, expected) in [
+        ("/b/k", Operation::CopyObject),
+        ("/b/k?partNumber=1&uploadId=0", Operation::UploadPartCopy),
+    ] {
+        assert_eq!(named("PUT", uri, &condition).unwrap(), expected);
+        assert_eq!(named("PUT", uri, &source).unwrap(), expected);
+    }
+    for (method, uri) in [("GET", "/b/k"), ("PUT", "/b"), ("POST", "/b/k?uploads")] {
+        let error = named(method, uri, &source).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotImplemented, "{method} {uri}");
+    }
+    let encrypted = [
+        source[0],
+        ("x-amz-copy-source-server-side-encryption-customer-key", "k"),
+    ];
+    let error = named("PUT", "/b/k", &encrypted).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotImplemented);
+    let tags = [("x-amz-tagging", "a=b")];
+    assert_eq!(named("PUT", "/b/k", &tags).unwrap(), Operation::PutObject);
+    let error = named("PUT", "/b/k?partNumber=1&uploadId=0", &tags).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotImplemented);
+}
+
 #[test]
 fn headers_that_ask_for_more_are_not_ignored() {
     for (name, value) in [
-        ("x-amz-copy-source", "/b/k"),
-        ("x-amz-tagging", "a=b"),
         ("x-amz-server-side-encryption", "AES256"),
         ("x-amz-server-side-encryption-customer-key", "k"),
         ("x-amz-object-lock-mode", "GOVERNANCE"),
