@@ -28,6 +28,12 @@ pub fn limits(dir: &Path, duration: Duration) -> anyhow::Result<Vec<Row>> {
         .collect()
 }
 
+/// MiB per second that are durable under names.
+pub fn rate(dir: &Path, mib: usize, writers: u32, duration: Duration) -> anyhow::Result<f64> {
+    let row = limit(dir, mib, writers, duration)?;
+    Ok(row.mib_per_s.unwrap_or_default())
+}
+
 fn limit(dir: &Path, mib: usize, writers: u32, duration: Duration) -> anyhow::Result<Row> {
     let dir = tempfile::Builder::new().prefix("file-").tempdir_in(dir)?;
     let body = vec![b'x'; 1 << 20];

@@ -3,6 +3,7 @@
 //!
 //! Without a subcommand it measures the raw primitives; `compare` alternates them with Jay. See bench/README.md.
 
+mod bodies;
 mod clients;
 mod commit;
 mod compare;
@@ -47,6 +48,8 @@ struct Args {
 enum Command {
     /// Alternate raw group commit, the engine alone and Jay over S3, and report their ratios
     Compare(compare::CompareArgs),
+    /// Alternate durable files, MD5, large bodies over S3, and nginx, and report their ratios
+    Bodies(bodies::BodiesArgs),
 }
 
 /// A group of figures.
@@ -82,6 +85,13 @@ fn main() -> anyhow::Result<()> {
             match args.json {
                 true => serde_json::to_writer_pretty(&mut out, &comparison)?,
                 false => write!(out, "{comparison}")?,
+            }
+        }
+        Some(Command::Bodies(bodies)) => {
+            let bodies = bodies::run(bodies, scratch.path())?;
+            match args.json {
+                true => serde_json::to_writer_pretty(&mut out, &bodies)?,
+                false => write!(out, "{bodies}")?,
             }
         }
         None => {

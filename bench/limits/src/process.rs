@@ -74,6 +74,16 @@ impl<'a> Server<'a> {
         Ok(server)
     }
 
+    /// Where it serves S3.
+    pub fn address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// What stands behind `Bearer` in a request to it.
+    pub fn bearer() -> String {
+        format!("{ACCESS_KEY_ID}:{SECRET}")
+    }
+
     /// Runs `jay bench` against it with `arguments` and returns its report.
     pub fn bench(&self, arguments: &[String]) -> anyhow::Result<Value> {
         let output = Command::new(&self.binary.path)
