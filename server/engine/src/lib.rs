@@ -579,11 +579,23 @@ impl Engine {
         service::blocking(move || work(&service)).await?
     }
 
+    /// Takes a share of the memory for bodies, for what a front has to gather before it can call; waits for it,
+    /// 30 s at most.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SlowDown`] when there was none.
+    pub async fn memory(&self, bytes: usize) -> Result<Memory> {
+        self.service.buffer(bytes).await.map(Memory)
+    }
+
     /// Why the store refuses to write, if it does.
     pub fn stopped(&self) -> Option<String> {
         self.running.store.local().stopped()
     }
 }
+
+/// A share of the memory for bodies, given back when it is dropped.
+pub struct Memory(#[allow(dead_code)] service::Buffer);
 
 /// Asks the collector to end.
 #[derive(Default)]

@@ -44,7 +44,7 @@ where
     B: hyper::body::Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn error::Error + Send + Sync>>,
 {
-    must_be_canned(&call.parts.headers, payload).await?;
+    must_be_canned(call, payload).await?;
     let public_read = is_public_read(&call.parts.headers)?;
     call.engine
         .put_bucket_acl(call.caller, &bucket, public_read)
@@ -81,7 +81,7 @@ where
     B::Error: Into<Box<dyn error::Error + Send + Sync>>,
 {
     headers::must_be_known(&call.parts.headers)?;
-    must_be_canned(&call.parts.headers, payload).await?;
+    must_be_canned(call, payload).await?;
     call.engine
         .put_object_acl(call.caller, &bucket, &key)
         .await?;
@@ -102,13 +102,13 @@ pub(crate) fn is_public_read(headers: &HeaderMap) -> Result<bool> {
 }
 
 /// Refuses a list that is spelled out, and none at all.
-async fn must_be_canned<B>(headers: &HeaderMap, payload: Payload<'_, B>) -> Result<()>
+async fn must_be_canned<B>(call: &Call<'_>, payload: Payload<'_, B>) -> Result<()>
 where
     B: hyper::body::Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn error::Error + Send + Sync>>,
 {
-    let is_blank = payload.xml(headers).await?.trim_ascii().is_empty();
-    match (is_blank, headers.contains_key("x-amz-acl")) {
+    let is_blank = payload.xml(call).await?.trim_ascii().is_empty();
+    match (is_blank, call.parts.headers.contains_key("x-amz-acl")) {
         (true, true) => Ok(()),
         (true, false) => {
             let message = "Your request was missing a required header: x-amz-acl.";

@@ -52,7 +52,7 @@ where
 {
     must_own_its_objects(&call.parts.headers)?;
     let public_read = acl::is_public_read(&call.parts.headers)?;
-    let document = payload.xml(&call.parts.headers).await?;
+    let document = payload.xml(call).await?;
     must_fit_region(parse_configuration(&document)?, call.settings)?;
     call.engine
         .create_bucket_with(call.caller, &bucket, BucketOptions { public_read })

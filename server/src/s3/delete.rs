@@ -30,7 +30,7 @@ where
     B: hyper::body::Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn error::Error + Send + Sync>>,
 {
-    let document = payload.xml(&call.parts.headers).await?;
+    let document = payload.xml(call).await?;
     let Deletion { entries, is_quiet } = parse(&document)?;
     let valid: Vec<_> = entries
         .iter()

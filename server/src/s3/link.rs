@@ -2,7 +2,7 @@
 //!
 //! Here the link is taken apart; what it must hold, the engine decides, which alone has the secret.
 
-use http::request::Parts;
+use http::{HeaderMap, request::Parts};
 use jay_engine::{Caller, Engine, ErrorKind, Link};
 
 use super::{
@@ -12,6 +12,16 @@ use super::{
 
 const PARAMETERS: [&str; 3] = [TOKEN, "X-Jay-Expires", "X-Jay-Signature"];
 const TOKEN: &str = "X-Jay-Token";
+/// Headers that say how a body comes, and change nothing about what is done.
+const HARMLESS: [&str; 7] = [
+    "x-amz-content-sha256",
+    "x-amz-date",
+    "x-amz-decoded-content-length",
+    "x-amz-sdk-checksum-algorithm",
+    "x-amz-storage-class",
+    "x-amz-trailer",
+    "x-amz-user-agent",
+];
 
 /// Whether the query says that the request is a link.
 pub(crate) fn is_link(query: &Query) -> bool {
@@ -32,9 +42,62 @@ pub(crate) fn verify(engine: &Engine, parts: &Parts, query: &Query) -> Result<Ca
         canonical_query: &query.without(&PARAMETERS).canonical_form(),
         expires,
     };
-    Ok(engine.verify_link(link, &signature)?)
+    let caller = engine.verify_link(link, &signature)?;
+    must_ask_no_more(&parts.headers)?;
+    Ok(caller)
+}
+
+/// A link signs method, path and query, not headers. Whoever holds it may describe what it uploads, but not ask for
+/// something else: `x-amz-copy-source` would read any object of the account into the one that the link is for.
+fn must_ask_no_more(headers: &HeaderMap) -> Result<()> {
+    let is_harmless = |name: &str| {
+        let starts = ["x-amz-meta-", "x-amz-checksum-"];
+        HARMLESS.contains(&name) || starts.iter().any(|start| name.starts_with(start))
+    };
+    let names = headers.keys().map(|name| name.as_str());
+    let mut more = names.filter(|name| name.starts_with("x-amz-") && !is_harmless(name));
+    match more.next() {
+        None => Ok(()),
+        Some(name) => Err(Error::new(
+            ErrorKind::AccessDenied,
+            "There were headers present in the request which were not signed: a link does not sign headers.",
+        )
+        .with_detail("HeadersNotSigned", name)),
+    }
 }
 
 fn invalid() -> Error {
     Error::new(ErrorKind::AccessDenied, "Invalid presigned URL")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    #[test]
+    fn a_link_is_for_one_thing() {
+        let with = |name: &'static str| {
+            let pair = (HeaderName::from_static(name), HeaderValue::from_static("v"));
+            must_ask_no_more(&[pair].into_iter().collect())
+        };
+        for name in [
+            "content-type",
+            "x-amz-meta-a",
+            "x-amz-checksum-crc32",
+            "if-match",
+        ] {
+            assert!(with(name).is_ok(), "{name}");
+        }
+        for name in [
+            "x-amz-copy-source",
+            "x-amz-acl",
+            "x-amz-tagging",
+            "x-amz-anything",
+        ] {
+            let error = with(name).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AccessDenied, "{name}");
+        }
+    }
 }

@@ -4,16 +4,17 @@
 //! held against what was announced. Neither touches the socket before it is asked for content, so that
 //! `Expect: 100-continue` is answered only after all checks that need no body.
 
-use std::{error, time::Duration};
+use std::{error, ops::Deref, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use hyper::body::Body;
-use jay_engine::{Checksum, ErrorKind, PUT_BYTES_MAX};
+use jay_engine::{Checksum, ErrorKind, Memory, PUT_BYTES_MAX};
 use tokio::time;
 
 use super::{
+    Call,
     checksum::{self, Announced},
     chunked::{Decoder, Trailers},
     error::{Error, Result},
@@ -334,8 +335,19 @@ where
         self.trailer
     }
 
-    /// All of an XML body, bounded and held against every digest that came with it.
-    pub(crate) async fn xml(mut self, headers: &HeaderMap) -> Result<Bytes> {
+    /// All of an XML body, in memory that was asked for.
+    pub(crate) async fn xml(self, call: &Call<'_>) -> Result<Document> {
+        let announced = self.incoming.announced_bytes;
+        let bytes = announced.map_or(XML_BYTES_MAX, |bytes| (bytes as usize).min(XML_BYTES_MAX));
+        let memory = call.engine.memory(bytes).await?;
+        Ok(Document {
+            bytes: self.gather(&call.parts.headers).await?,
+            _memory: memory,
+        })
+    }
+
+    /// All of a small body, bounded and held against every digest that came with it.
+    async fn gather(mut self, headers: &HeaderMap) -> Result<Bytes> {
         let too_long = || {
             let message =
                 format!("Your request was too big: the XML has at most {XML_BYTES_MAX} bytes.");
@@ -360,6 +372,20 @@ where
         let checksum = announced.as_ref().or(self.trailer.as_ref());
         checksum::verify_small(&document, self.sha256(), md5, checksum)?;
         Ok(document.freeze())
+    }
+}
+
+/// An XML body, and the memory that it takes.
+pub(crate) struct Document {
+    bytes: Bytes,
+    _memory: Memory,
+}
+
+impl Deref for Document {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

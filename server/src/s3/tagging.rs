@@ -47,7 +47,7 @@ where
     B: hyper::body::Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn error::Error + Send + Sync>>,
 {
-    let tags = parse(&payload.xml(&call.parts.headers).await?)?;
+    let tags = parse(&payload.xml(call).await?)?;
     call.engine
         .put_object_tagging(call.caller, &bucket, &key, tags)
         .await?;

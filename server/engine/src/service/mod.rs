@@ -53,7 +53,7 @@ pub(crate) type Buffer = Option<OwnedSemaphorePermit>;
 
 impl Service {
     /// Takes `bytes` of the memory for bodies; waits for it, but not for ever.
-    async fn buffer(&self, bytes: usize) -> Result<Buffer> {
+    pub(crate) async fn buffer(&self, bytes: usize) -> Result<Buffer> {
         let units = bytes.div_ceil(BUFFER_UNIT_BYTES).min(self.buffers_max) as u32;
         if let Ok(permit) = self.buffers.clone().try_acquire_many_owned(units) {
             return Ok(Some(permit));

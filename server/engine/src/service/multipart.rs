@@ -17,7 +17,9 @@ use crate::{
     meta::{
         Change, Precondition, Transaction,
         key::Key,
-        record::{BucketRecord, Location, ObjectRecord, PartRecord, Record, UploadRecord},
+        record::{
+            BucketRecord, Location, ObjectRecord, PartRecord, PartSetRecord, Record, UploadRecord,
+        },
     },
     service::{
         Requirements, Service, blocking,
@@ -31,6 +33,9 @@ use crate::{
         PartOptions, Select, UploadId, UploadInfo, UploadOptions, no_such_upload,
     },
 };
+
+/// Memory that a part takes while an upload is completed.
+const PART_BYTES: usize = 512;
 
 impl Service {
     pub(crate) async fn create_multipart_upload(
@@ -214,13 +219,17 @@ impl Service {
         listed: &[CompletedPart],
         options: &CompleteOptions,
     ) -> Result<(Assembly, u64)> {
+        let set = match self.meta.get(&Key::PartSet(id))? {
+            Some(Record::PartSet(set)) => set,
+            _ => PartSetRecord::default(),
+        };
+        let _memory = self
+            .buffer((set.parts as usize + listed.len()) * PART_BYTES)
+            .await?;
         let (service, upload) = (self.clone(), upload.cloned());
         let (listed, options) = (listed.to_vec(), options.clone());
         blocking(move || {
-            let changes = match service.meta.get(&Key::PartSet(id))? {
-                Some(Record::PartSet(set)) => set.changes,
-                _ => 0,
-            };
+            let changes = set.changes;
             let rows = service.parts(id, 0, usize::from(PART_NUMBER_MAX))?;
             let assembly = Assembly::of(id, rows, &listed, upload.as_ref(), &options)?;
             Ok((assembly, changes))

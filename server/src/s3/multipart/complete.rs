@@ -46,7 +46,7 @@ where
         size: object_size(request_headers)?,
         part_bytes_min: call.settings.part_bytes_min,
     };
-    let parts = parse(&payload.xml(request_headers).await?)?;
+    let parts = parse(&payload.xml(call).await?)?;
     if checksum_parts.is_some_and(|count| usize::from(count) != parts.len()) {
         return Err(checksum::invalid(
             "The composite checksum you specified is of another number of parts.".into(),

@@ -161,7 +161,7 @@ async fn xml_bodies_are_held_against_their_digests() {
         let mut incoming = Incoming::new(&headers, Full::new(Bytes::from("123456789")));
         let hash = ContentHash::of(&headers).unwrap().0;
         let payload = Payload::new(&headers, &mut incoming, hash, Some(chain())).unwrap();
-        let result = payload.xml(&headers).await;
+        let result = payload.gather(&headers).await;
         assert_eq!(
             result.err().map(|error| error.kind()),
             expected,
@@ -181,7 +181,7 @@ async fn xml_bodies_are_bounded() {
         ContentHash::Unsigned,
         Some(chain()),
     );
-    let error = payload.unwrap().xml(&headers).await.unwrap_err();
+    let error = payload.unwrap().gather(&headers).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::MalformedXML);
 }
 
