@@ -451,7 +451,8 @@ pub enum Select {
     Whole,
     /// A range.
     Range(ByteRange),
-    /// The part of this number of a multipart upload; an object that came at once is its part 1.
+    /// The part in this place of a multipart upload, counted from 1 without the gaps that numbers may have had; an
+    /// object that came at once is its part 1.
     Part(u16),
 }
 

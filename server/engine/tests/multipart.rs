@@ -358,6 +358,23 @@ async fn copies_share_bytes_and_outlive_their_source() {
     let whole = [large.clone(), small.clone()].concat();
     assert!(store.get("parts-1", Select::Whole).await.unwrap() == whole);
     assert_eq!(store.keys().await, 3);
+    // Outside of the source nothing is made up.
+    let (engine, caller, beyond) = (&store.engine, &store.caller, key("beyond"));
+    let id = store.create("beyond").await;
+    let source = CopySource {
+        bucket: store.bucket.clone(),
+        key: key("small-1"),
+        conditions: ReadConditions::default(),
+    };
+    for (first, last) in [(0, 500), (499, 500), (500, 500)] {
+        let range = Some(ByteRange::FromTo { first, last });
+        let error = engine
+            .upload_part_copy(caller, &store.bucket, &beyond, id, 1, &source, range)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{first}-{last}");
+    }
+    store.abort("beyond", id).await.unwrap();
     // A part of a part of an object of parts.
     let id = store.create("again").await;
     let source = CopySource {

@@ -217,7 +217,10 @@ impl S3 {
             Operation::GetObject => object::get_object(call, bucket()?, key()?).await,
             Operation::HeadObject => object::head_object(call, bucket()?, key()?).await,
             Operation::DeleteObject => object::delete_object(call, bucket()?, key()?).await,
-            Operation::CopyObject => copy::copy_object(call, bucket()?, key()?).await,
+            Operation::CopyObject => {
+                payload.must_be_empty()?;
+                copy::copy_object(call, bucket()?, key()?).await
+            }
             Operation::GetObjectTagging => {
                 tagging::get_object_tagging(call, bucket()?, key()?).await
             }
@@ -231,7 +234,10 @@ impl S3 {
                 multipart::create_multipart_upload(call, bucket()?, key()?).await
             }
             Operation::UploadPart => multipart::upload_part(call, bucket()?, key()?, payload).await,
-            Operation::UploadPartCopy => multipart::upload_part_copy(call, bucket()?, key()?).await,
+            Operation::UploadPartCopy => {
+                payload.must_be_empty()?;
+                multipart::upload_part_copy(call, bucket()?, key()?).await
+            }
             Operation::CompleteMultipartUpload => {
                 multipart::complete_multipart_upload(call, bucket()?, key()?, payload).await
             }

@@ -282,6 +282,16 @@ where
         &self.announced
     }
 
+    /// Refuses a body where there is none: whoever sends one means something else.
+    pub(crate) fn must_be_empty(&self) -> Result<()> {
+        if self.incoming.has_ended {
+            return Ok(());
+        }
+        Err(invalid_request(
+            "A copy has no body: take the header x-amz-copy-source away to upload one.",
+        ))
+    }
+
     /// Takes the checksum of the headers, and of how many parts it is, as that of something else than the body.
     pub(crate) fn take_checksum(&mut self) -> (Option<Checksum>, Option<u16>) {
         (self.announced.checksum.take(), self.announced.parts.take())

@@ -134,14 +134,16 @@ impl PartSet {
         None
     }
 
-    /// Where the part of this number lies.
-    pub fn range_of(&self, number: u16) -> Option<std::ops::Range<u64>> {
+    /// Where the part in this place lies; the first is in place 1.
+    pub fn range_of(&self, place: u16) -> Option<std::ops::Range<u64>> {
         let mut begin = 0;
+        let mut before = place.checked_sub(1)?;
         for run in &self.runs {
-            if let Some(n) = number.checked_sub(run.first).filter(|&n| n < run.count) {
-                let start = begin + u64::from(n) * run.part_bytes;
+            if before < run.count {
+                let start = begin + u64::from(before) * run.part_bytes;
                 return Some(start..start + run.part_bytes);
             }
+            before -= run.count;
             begin += run.part_bytes * u64::from(run.count);
         }
         None

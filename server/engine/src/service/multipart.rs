@@ -96,8 +96,14 @@ impl Service {
         let from = self.bucket(caller, Action::ObjectGet, &source.bucket, Some(&source.key))?;
         let bucket = self.bucket(caller, Action::MultipartUploadPart, name, Some(key))?;
         let select = range.map_or(Select::Whole, Select::Range);
-        let (record, mut reader) = self.open_object(&from, &source.key, select, false).await?;
+        source.must_hold(&self.object(&from, &source.key)?)?;
+        let opened = self.open_object(&from, &source.key, select, false).await;
+        let (record, mut reader) = opened.map_err(outside_source)?;
         source.must_hold(&record)?;
+        if matches!(range, Some(ByteRange::FromTo { last, .. }) if last >= record.size) {
+            // Unlike a reader, who is told what came, a writer would lose what is not there.
+            return Err(outside(record.size));
+        }
         let bytes = reader.range();
         let options = PartOptions {
             size: Some(bytes.end - bytes.start),
@@ -159,7 +165,8 @@ impl Service {
         for _ in 0..MOVES_MAX {
             let upload = match self.upload(&bucket, key, id) {
                 Err(error) if error.kind() == ErrorKind::NoSuchUpload => {
-                    return self.completed_before(&bucket, key, id, parts, error).await;
+                    let before = self.completed_before(&bucket, key, id, parts, &options);
+                    return before.await?.ok_or(error);
                 }
                 upload => upload?,
             };
@@ -196,19 +203,19 @@ impl Service {
         key: &ObjectKey,
         id: UploadId,
         parts: &[CompletedPart],
-        error: Error,
-    ) -> Result<ObjectInfo> {
+        options: &CompleteOptions,
+    ) -> Result<Option<ObjectInfo>> {
         let Ok(object) = self.object(bucket, key) else {
-            return Err(error);
+            return Ok(None);
         };
-        let is_of_upload = matches!(&object.location, Location::Parts(set) if set.id == id);
-        if is_of_upload
-            && let Ok((assembly, _)) = self.assemble(id, None, parts, &Default::default()).await
-            && assembly.etag == object.etag
-        {
-            return Ok(info(key.clone(), &object));
+        if !matches!(&object.location, Location::Parts(set) if set.id == id) {
+            return Ok(None);
         }
-        Err(error)
+        let (assembly, _) = self.assemble(id, None, parts, options).await?;
+        let info = info(key.clone(), &object);
+        let expected = options.checksum.as_ref();
+        let is_same = expected.is_none_or(|expected| info.checksums.contains(expected));
+        Ok((is_same && assembly.etag == object.etag).then_some(info))
     }
 
     /// The object that these parts make, and how often parts had come by then.
@@ -364,6 +371,21 @@ impl PartWriter {
             .commit(&*self.service.meta, transaction)
             .await?;
         Ok(info)
+    }
+}
+
+/// The refusal of a range that the source of a part does not have.
+fn outside(size: u64) -> Error {
+    Error::new(
+        ErrorKind::InvalidArgument,
+        format!("Range specified is not valid for source object of size: {size}"),
+    )
+}
+
+fn outside_source(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::InvalidRange => Error::new(ErrorKind::InvalidArgument, error.context()),
+        _ => error,
     }
 }
 

@@ -5,8 +5,8 @@ use std::error;
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use jay_engine::{
-    BucketName, Checksum, CompleteOptions, CompletedPart, ETag, ObjectInfo, ObjectKey,
-    PART_NUMBER_MAX,
+    BucketName, Checksum, ChecksumType, CompleteOptions, CompletedPart, ETag, ObjectInfo,
+    ObjectKey, PART_NUMBER_MAX,
 };
 
 use super::{composite_of, upload_id};
@@ -39,17 +39,20 @@ where
     let id = upload_id(call.query)?;
     // The checksum in the headers is that of the object, not of the list.
     let (checksum, checksum_parts) = payload.take_checksum();
+    // A number of parts behind it says that it is made of theirs.
+    let implied = checksum_parts.map(|_| ChecksumType::Composite);
     let options = CompleteOptions {
         conditions: conditions::of_write(request_headers)?,
         checksum,
-        checksum_type: checksum::wanted_type(request_headers)?,
+        checksum_type: checksum::wanted_type(request_headers)?.or(implied),
         size: object_size(request_headers)?,
         part_bytes_min: call.settings.part_bytes_min,
     };
     let parts = parse(&payload.xml(call).await?)?;
-    if checksum_parts.is_some_and(|count| usize::from(count) != parts.len()) {
+    let is_of_these = |count| usize::from(count) == parts.len() && options.checksum_type == implied;
+    if checksum_parts.is_some_and(|count| !is_of_these(count)) {
         return Err(checksum::invalid(
-            "The composite checksum you specified is of another number of parts.".into(),
+            "The checksum you specified is of another type or number of parts.".into(),
         ));
     }
     let info = call
@@ -148,17 +151,18 @@ fn once<T>(slot: &mut Option<T>, value: T) -> Result<()> {
     }
 }
 
-/// Numbers that no part can have are kept as 0, which none is found under.
 fn parse_number(text: &str) -> Result<u16> {
-    let number: i64 = text
-        .trim()
-        .parse()
-        .map_err(|_| malformed("a PartNumber is not a number"))?;
-    if !(1..=i64::from(PART_NUMBER_MAX)).contains(&number) {
-        let why = format!("it is a number from 1 to {PART_NUMBER_MAX}");
-        return Err(invalid_argument("PartNumber", text, &why));
+    let digits = text.trim();
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(malformed("a PartNumber is not a number"));
     }
-    Ok(number as u16)
+    let number = digits.parse().ok();
+    number
+        .filter(|number| (1..=PART_NUMBER_MAX).contains(number))
+        .ok_or_else(|| {
+            let why = format!("it is a number from 1 to {PART_NUMBER_MAX}");
+            invalid_argument("PartNumber", text, &why)
+        })
 }
 
 /// With or without its quotes.
@@ -230,6 +234,8 @@ mod tests {
             "<Part><PartNumber>1</PartNumber></Part>",
             "<Part><ETag>e</ETag></Part>",
             "<Part><PartNumber>x</PartNumber><ETag>e</ETag></Part>",
+            "<Part><PartNumber>+1</PartNumber><ETag>e</ETag></Part>",
+            "<Part><PartNumber>-1</PartNumber><ETag>e</ETag></Part>",
             "<Part><PartNumber>1</PartNumber><PartNumber>1</PartNumber><ETag>e</ETag></Part>",
             "<Part><PartNumber>1</PartNumber><ETag>e</ETag><Size>3</Size></Part>",
             "<Part><PartNumber>1<X/></PartNumber><ETag>e</ETag></Part>",
@@ -239,7 +245,7 @@ mod tests {
             let error = of(bad).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::MalformedXML, "{:.200}", bad);
         }
-        for number in ["0", "-1", "10001", "65537"] {
+        for number in ["0", "10001", "65537", "99999999999999999999"] {
             let error = of(&part.replace('1', number)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{number}");
         }

@@ -85,8 +85,10 @@ fn sums_are_put_together_from_those_of_the_parts() {
     assert_eq!(made.set.part_at(5), Some((2, 3..6)));
     assert_eq!(made.set.part_at(6), Some((7, 6..9)));
     assert_eq!(made.set.part_at(9), None);
-    assert_eq!(made.set.range_of(7), Some(6..9));
-    assert_eq!(made.set.range_of(3), None);
+    assert_eq!(made.set.range_of(2), Some(3..6));
+    assert_eq!(made.set.range_of(3), Some(6..9));
+    assert_eq!(made.set.range_of(0), None);
+    assert_eq!(made.set.range_of(4), None);
 }
 
 #[test]
