@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
 """Kills a loaded server with SIGKILL, again and again, and holds what it kept against what it acknowledged.
 
-Eight workers put, overwrite and delete keys of their own over S3. A ledger outside of the server knows for
-each key the last acknowledged state and the one that was in flight when the server died. After the restart
-each key must be in one of these two, byte for byte, and the listing must show exactly these. At the end no
-file may be left that no object needs.
+Eight workers write keys of their own over S3: they put, overwrite, delete, copy and tag objects, some under
+conditions, and upload in parts. A ledger outside of the server knows all that was acknowledged, and the one
+request of each worker that was in flight when the server died. After the restart the server must hold exactly
+the one or the other: bodies byte for byte, metadata, tags, ETags, open uploads and their parts, and listings
+of all these. At the end every upload is completed or aborted, and no file may be left that no object needs.
 
-    tests/kill9/kill9.py --rounds 50 [--seed N] [--keep]
+Then 64 writers race for one key, again and again, and sometimes the server dies in the midst: one wins.
+
+    tests/kill9/kill9.py --rounds 50 --races 50 [--seed N] [--keep]
 """
 
 import argparse
-import dataclasses
-import hashlib
-import html
-import http.client
+import collections
+import contextlib
 import random
-import re
 import shutil
 import sys
 import tempfile
@@ -25,144 +25,32 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from jay_testing import Client, Server, files_below, key_path  # noqa: E402
+import s3  # noqa: E402
+from jay_testing import Client, Server, files_below  # noqa: E402
+from ledger import Failure, Piece  # noqa: E402
+from race import WRITERS, Race  # noqa: E402
+from worker import Worker  # noqa: E402
 
-BUCKET = "default"
 WORKERS = 8
-KEYS_PER_WORKER = 50
-# Bodies above it are files of their own; those up to it ride in the log.
-INLINE_BYTES_MAX = 128 << 10
-BODY_BYTES_MAX = 300 << 10
 LEAK_WAIT_SECONDS = 60
 
 
-@dataclasses.dataclass(frozen=True)
-class State:
-    """What is under a key: a version of so many bytes, or nothing."""
-
-    version: int = 0
-    size: int = -1
-
-    @property
-    def exists(self) -> bool:
-        return self.size >= 0
-
-    def body(self, key: str) -> bytes:
-        """Derived, so that the ledger need not hold it. No part of one version occurs in another."""
-        return random.Random(f"{key}#{self.version}").randbytes(self.size)
-
-
-ABSENT = State()
-
-
-class Failure(Exception):
-    """The server broke its promise."""
-
-
-@dataclasses.dataclass
-class Entry:
-    """One key of the ledger."""
-
-    acknowledged: State = ABSENT
-    # Sent and not answered when the server died; None when there was no such request.
-    in_flight: State | None = None
-
-
-class Worker:
-    """Owns some keys: nobody else writes them."""
-
-    def __init__(self, number: int, seed: int):
-        self.random = random.Random(f"{seed}/{number}")
-        # Names that sort into each other's, some odd.
-        self.ledger = {f"{n:03}/w{number} +%&<é>{'x' * (n % 60)}": Entry() for n in range(KEYS_PER_WORKER)}
-        self.version = 0
-        self.acknowledged = 0
-        self.failure = None
-
-    def load(self, client: Client) -> None:
-        """Writes until the server is gone."""
-        try:
-            while True:
-                self.step(client)
-        except (OSError, http.client.HTTPException):
-            pass
-        except Exception as failure:
-            self.failure = failure
-
-    def step(self, client: Client) -> None:
-        key = self.random.choice(list(self.ledger))
-        entry = self.ledger[key]
-        path = key_path(BUCKET, key)
-        if self.random.random() < 0.25:
-            entry.in_flight = ABSENT
-            answer = client.request("DELETE", path)
-            expected = 204
-        else:
-            self.version += 1
-            entry.in_flight = State(self.version, self.size())
-            body = entry.in_flight.body(key)
-            answer = client.request("PUT", path, body=body, headers={"x-amz-meta-version": str(self.version)})
-            expected = 200
-        if answer.status != expected:
-            raise Failure(f"{key}: {answer}")
-        entry.acknowledged, entry.in_flight = entry.in_flight, None
-        self.acknowledged += 1
-
-    def size(self) -> int:
-        limit = self.random.choices([1, 1024, INLINE_BYTES_MAX, BODY_BYTES_MAX], [1, 12, 4, 4])[0]
-        edge = self.random.random() < 0.05
-        return INLINE_BYTES_MAX + self.random.choice([0, 1]) if edge else self.random.randrange(limit)
-
-    def verify(self, client: Client) -> int:
-        """Each key is as acknowledged or as in flight; how many in-flight effects were kept."""
-        kept = 0
-        for key, entry in self.ledger.items():
-            found = self.look(client, key, entry)
-            kept += entry.in_flight is not None and found == entry.in_flight != entry.acknowledged
-            entry.acknowledged, entry.in_flight = found, None
-        return kept
-
-    def look(self, client: Client, key: str, entry: Entry) -> State:
-        answer = client.request("GET", key_path(BUCKET, key))
-        allowed = [entry.acknowledged] + ([entry.in_flight] if entry.in_flight else [])
-        if answer.status == 404 and ABSENT in allowed:
-            return ABSENT
-        for state in allowed:
-            if answer.status == 200 and state.exists and answer.body == state.body(key):
-                if answer.headers.get("x-amz-meta-version") != str(state.version):
-                    raise Failure(f"{key}: the body of version {state.version} with other metadata: {answer}")
-                return state
-        raise Failure(f"{key}: allowed were {allowed}, found {len(answer.body)} bytes: {answer}")
-
-
-def listing(client: Client) -> dict[str, tuple[int, str]]:
-    """Size and ETag of every key, page by page."""
-    found, token = {}, ""
-    while True:
-        answer = client.request("GET", f"/{BUCKET}", f"{token}list-type=2&max-keys=97")
-        if answer.status != 200:
-            raise Failure(f"listing: {answer}")
-        text = answer.body.decode()
-        for contents in re.findall(r"<Contents>(.*?)</Contents>", text, re.S):
-            field = lambda name: html.unescape(re.search(rf"<{name}>(.*?)</{name}>", contents, re.S)[1])  # noqa: B023, E731
-            found[field("Key")] = int(field("Size")), field("ETag").strip('"')
-        following = re.search(r"<NextContinuationToken>(.*?)</NextContinuationToken>", text)
-        if not following:
-            return found
-        token = f"continuation-token={key_path('', html.unescape(following[1]))[2:].replace('/', '%2F')}&"
+def clients_of(server: Server, count: int) -> list[Client]:
+    known = server.credentials()
+    return [Client(server.port, known["access_key_id"], known["secret_access_key"]) for _ in range(count)]
 
 
 def in_threads(workers: list[Worker], server: Server, verb) -> list:
     """`verb(worker, client)` for all workers at once; the first failure is raised."""
     results = [None] * len(workers)
 
-    def run(at: int) -> None:
+    def run(at: int, client: Client) -> None:
         try:
-            results[at] = verb(workers[at], server.client())
+            results[at] = verb(workers[at], client)
         except Exception as failure:
             results[at] = failure
 
-    threads = [threading.Thread(target=run, args=[at]) for at in range(len(workers))]
+    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(clients_of(server, len(workers)))]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -173,30 +61,27 @@ def in_threads(workers: list[Worker], server: Server, verb) -> list:
     return results
 
 
-def verify(server: Server, workers: list[Worker]) -> tuple[int, int]:
-    """How many objects there are, and how many unacknowledged effects were kept."""
-    kept = sum(in_threads(workers, server, Worker.verify))
-    expected = {
-        key: (entry.acknowledged.size, hashlib.md5(entry.acknowledged.body(key)).hexdigest())
-        for worker in workers
-        for key, entry in worker.ledger.items()
-        if entry.acknowledged.exists
-    }
-    found = listing(server.client())
+def verify(server: Server, workers: list[Worker]) -> str:
+    """The whole server against the ledgers of all."""
+    client = server.client()
+    open_uploads = s3.list_uploads(client)
+    kept = sum(in_threads(workers, server, lambda worker, client: worker.verify(client, open_uploads)))
+    owned = sum(len(worker.ledger.uploads) for worker in workers)
+    if owned != len(open_uploads):
+        raise Failure(f"{len(open_uploads)} uploads are listed, {owned} are known: {open_uploads}")
+    expected = {key: (entry.size, entry.etag) for worker in workers for key, entry in worker.ledger.objects.items()}
+    found = s3.list_objects(client)
     if found != expected:
         different = {key: (expected.get(key), found.get(key)) for key in expected | found if expected.get(key) != found.get(key)}
         raise Failure(f"the listing differs (key: expected, found): {different}")
-    return len(found), kept
+    return f"{kept} of those in flight kept, {len(found)} objects and {owned} open uploads verified"
 
 
 def one_round(server: Server, workers: list[Worker], chance: random.Random) -> str:
     """Load, kill, restart, verify. The server runs before and after."""
-    before = sum(worker.acknowledged for worker in workers)
-    credentials = server.credentials()
-    clients = [
-        Client(server.port, credentials["access_key_id"], credentials["secret_access_key"]) for _ in workers
-    ]
-    threads = [threading.Thread(target=worker.load, args=[client]) for worker, client in zip(workers, clients)]
+    before = sum(sum(worker.acknowledged.values()) for worker in workers)
+    pairs = zip(workers, clients_of(server, len(workers)))
+    threads = [threading.Thread(target=worker.load, args=[client]) for worker, client in pairs]
     for thread in threads:
         thread.start()
     time.sleep(chance.uniform(0.05, 2.5))
@@ -219,59 +104,94 @@ def one_round(server: Server, workers: list[Worker], chance: random.Random) -> s
     started = time.monotonic()
     server.start()
     start_ms = (time.monotonic() - started) * 1000
-    acknowledged = sum(worker.acknowledged for worker in workers) - before
-    objects, kept = verify(server, workers)
+    acknowledged = sum(sum(worker.acknowledged.values()) for worker in workers) - before
     return (
-        f"{acknowledged:5} acknowledged, {kept} of those in flight kept, {again} kills in recovery, "
-        f"ready after {start_ms:.0f} ms, {objects} objects verified"
+        f"{acknowledged:5} acknowledged, {again} kills in recovery, ready after {start_ms:.0f} ms, {verify(server, workers)}"
     )
 
 
-def no_file_leaked(server: Server, workers: list[Worker]) -> str:
-    """One pass of the collector after the start must leave one file for each large object."""
-    large = sum(entry.acknowledged.size > INLINE_BYTES_MAX for worker in workers for entry in worker.ledger.values())
+def no_file_leaked(server: Server, needed: set[Piece]) -> str:
+    """One pass of the collector after the start must leave one file for each large body, however many objects share it."""
     deadline = time.monotonic() + LEAK_WAIT_SECONDS
-    while (files := len(files_below(server.data_dir / "objects"))) != large:
+    while (files := len(files_below(server.data_dir / "objects"))) != len(needed):
         if time.monotonic() > deadline:
-            raise Failure(f"{files} files for {large} large objects after {LEAK_WAIT_SECONDS} s")
+            raise Failure(f"{files} files for {len(needed)} large bodies after {LEAK_WAIT_SECONDS} s")
         time.sleep(0.2)
     quarantined = len(files_below(server.data_dir / "quarantine"))
     if quarantined:
         raise Failure(f"{quarantined} files in quarantine")
-    return f"{files} files for {large} large objects"
+    return f"{files} files for {len(needed)} large bodies"
+
+
+def stop_and_start(server: Server) -> None:
+    if server.stop() != 0:
+        raise Failure("a stop was not in order")
+    server.start()
+
+
+def rounds(server: Server, count: int, seed: int) -> None:
+    workers = [Worker(number, seed) for number in range(WORKERS)]
+    chance = random.Random(seed)
+    files = lambda: set().union(*(worker.ledger.files() for worker in workers))  # noqa: E731
+    for number in range(1, count + 1):
+        print(f"round {number:2}: {one_round(server, workers, chance)}", flush=True)
+    kinds = sum((collections.Counter(worker.acknowledged) for worker in workers), collections.Counter())
+    print(", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())))
+    print(f"with uploads open: {no_file_leaked(server, files())}")
+    completed = sum(in_threads(workers, server, Worker.finish))
+    print(f"{completed} open uploads completed, the others aborted: {verify(server, workers)}, {no_file_leaked(server, files())}")
+    stop_and_start(server)
+    print(f"after a stop in order: {verify(server, workers)}, {no_file_leaked(server, files())}", flush=True)
+
+
+def races(server: Server, count: int, seed: int) -> None:
+    race = Race(server, random.Random(seed), clients_of(server, WRITERS))
+    winners = []
+    for number in range(1, count + 1):
+        told, winner = race.race()
+        winners += [winner] if winner else []
+        print(f"race {number:2}: {told}", flush=True)
+    stop_and_start(server)
+    expected = {(winner.size, winner.etag) for winner in winners}
+    if set(s3.list_objects(server.client()).values()) != expected:
+        raise Failure("the listing does not show the winners")
+    pieces = {piece for winner in winners for piece in winner.pieces if piece.is_file}
+    print(no_file_leaked(server, pieces))
+
+
+@contextlib.contextmanager
+def a_server(keep: bool):
+    """Its directory stays after a failure."""
+    place = Path(tempfile.mkdtemp(prefix="jay-kill9-"))
+    server = Server(place / "data", JAY_S3_MIN_PART_SIZE="1")
+    try:
+        yield server.start()
+        if server.stop() != 0:
+            raise Failure("the last stop was not in order")
+        if not keep:
+            shutil.rmtree(place)
+    except BaseException:
+        print(f"the data directory is kept: {place}", flush=True)
+        raise
+    finally:
+        server.kill()
 
 
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("--rounds", type=int, default=8)
+    arguments.add_argument("--races", type=int, default=8)
     arguments.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     arguments.add_argument("--keep", action="store_true", help="keep the data directory, as after a failure")
     options = arguments.parse_args()
     print(f"seed {options.seed} (moments and sizes; the interleaving is the machine's)", flush=True)
-    place = Path(tempfile.mkdtemp(prefix="jay-kill9-"))
-    server = Server(place / "data")
-    workers = [Worker(number, options.seed) for number in range(WORKERS)]
-    chance = random.Random(options.seed)
     try:
-        server.start()
-        for number in range(1, options.rounds + 1):
-            print(f"round {number:2}: {one_round(server, workers, chance)}", flush=True)
-        print(no_file_leaked(server, workers))
-        if server.stop() != 0:
-            raise Failure("the last stop was not in order")
-        server.start()
-        objects, _ = verify(server, workers)
-        print(f"after a stop in order: {objects} objects verified, {no_file_leaked(server, workers)}")
-        if server.stop() != 0:
-            raise Failure("the last stop was not in order")
+        for mode, count in [(rounds, options.rounds), (races, options.races)]:
+            with a_server(options.keep) as server:
+                mode(server, count, options.seed)
     except (Failure, AssertionError, OSError) as failure:
-        print(f"FAILED: {failure}\nthe data directory is kept: {place}", flush=True)
-        options.keep = True
+        print(f"FAILED: {failure}", flush=True)
         return 1
-    finally:
-        server.kill()
-        if not options.keep:
-            shutil.rmtree(place)
     print("every acknowledged effect was there, and nothing else")
     return 0
 
