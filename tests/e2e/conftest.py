@@ -86,9 +86,10 @@ def aws(server):
     environment = server.client_environment()
     program = Path(sys.executable).with_name("aws")
 
-    def run(*arguments: str | Path, check: bool = True) -> str:
+    def run(*arguments: str | Path, check: bool = True, config: Path | None = None) -> str:
+        configured = {"AWS_CONFIG_FILE": str(config)} if config else {}
         done = subprocess.run(
-            [program, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=1800
+            [program, *map(str, arguments)], env=environment | configured, capture_output=True, text=True, timeout=1800
         )
         assert not check or done.returncode == 0, f"aws {arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout if check else done.stdout + done.stderr
