@@ -187,8 +187,9 @@ def main() -> int:
     print(f"seed {options.seed} (moments and sizes; the interleaving is the machine's)", flush=True)
     try:
         for mode, count in [(rounds, options.rounds), (races, options.races)]:
-            with a_server(options.keep) as server:
-                mode(server, count, options.seed)
+            if count:
+                with a_server(options.keep) as server:
+                    mode(server, count, options.seed)
     except (Failure, AssertionError, OSError) as failure:
         print(f"FAILED: {failure}", flush=True)
         return 1

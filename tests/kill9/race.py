@@ -69,7 +69,9 @@ class Race:
 
     def run(self, key: str, before: Object | None, condition: dict[str, str], told: list[str]) -> Object | None:
         """All write at once; what is under the key then."""
-        writers = [Writer(client, self.new_object(key, n)) for n, client in enumerate(self.clients)]
+        # All of one size, else only small ones win.
+        size = self.chance.choice([1, 1000, 200_000])
+        writers = [Writer(client, self.new_object(key, n, size)) for n, client in enumerate(self.clients)]
         for writer in writers:
             writer.prepare(key)
         dies = self.chance.random() < 0.5
@@ -110,6 +112,8 @@ class Race:
             thread.join()
         if dies_after is not None:
             self.server.start()
+            for client in self.clients:
+                client.connection.close()
         else:
             self.seconds = time.monotonic() - started
         for writer in writers:
@@ -134,7 +138,6 @@ class Race:
             request = s3.abort_upload(key, writer.upload_id)
             request.check(request.send(writer.client))
 
-    def new_object(self, key: str, number: int) -> Object:
-        size = self.chance.choice([1, 1000, 200_000])
+    def new_object(self, key: str, number: int, size: int) -> Object:
         name = f"{key} of {number}, {self.chance.random()}"
         return Object((Piece(name, size),), number % BY_PARTS_EACH == 0, "")
