@@ -392,15 +392,19 @@ def test_s3fs_as_a_file_system(fs, bucket, tmp_path):
     assert fs.find(f"{bucket}/tree") == sorted(f"{bucket}/tree/{name}" for name in tree)
     assert fs.du(f"{bucket}/tree") == sum(map(len, tree.values()))
     fs.cp(f"{bucket}/tree", f"{bucket}/copy", recursive=True)
-    fs.mv(f"{bucket}/tree", f"{bucket}/moved", recursive=True)
-    assert not fs.exists(f"{bucket}/tree") and fs.isdir(f"{bucket}/moved/deep")
-    for name, body in tree.items():
-        assert same(fs.cat_file(f"{bucket}/moved/{name}"), body), name
-        assert same(fs.cat_file(f"{bucket}/copy/{name}"), body), name
+    # One by one, since it would move directories that are no objects, too; and a question mark is a pattern.
+    moved = [name for name in tree if "?" not in name]
+    for name in moved:
+        fs.mv(f"{bucket}/tree/{name}", f"{bucket}/moved/{name}")
+    assert not fs.exists(f"{bucket}/tree/plain.1") and fs.isdir(f"{bucket}/moved/deep")
+    for name in tree:
+        assert same(fs.cat_file(f"{bucket}/copy/{name}"), tree[name]), name
+    for name in moved:
+        assert same(fs.cat_file(f"{bucket}/moved/{name}"), tree[name]), name
     fs.get(f"{bucket}/copy", str(tmp_path / "back"), recursive=True)
     assert files_of(tmp_path / "back") == files_of(tmp_path / "tree")
     assert fetch(fs.sign(f"{bucket}/moved/plain.3")) == (200, tree["plain.3"])
-    fs.rm(f"{bucket}/moved", recursive=True)
+    fs.rm([f"{bucket}/moved", f"{bucket}/tree"], recursive=True)
     assert sorted(fs.find(bucket)) == sorted(f"{bucket}/copy/{name}" for name in tree)
 
 
@@ -477,7 +481,8 @@ def test_pyarrow_as_a_file_system(arrow, client, s3, bucket):
     kinds = {info.path: info.type for info in found}
     file, directory = pyarrow.fs.FileType.File, pyarrow.fs.FileType.Directory
     assert kinds == {
-        f"{bucket}/dir": directory, f"{bucket}/dir/below": directory, f"{bucket}/dir/copy": file, f"{bucket}/dir/moved": file,
+        f"{bucket}/dir": directory, f"{bucket}/dir/below": directory,
+        f"{bucket}/dir/copy": file, f"{bucket}/dir/moved": file,
     }  # fmt: skip
     arrow.delete_dir(f"{bucket}/dir")
     assert keys(s3, bucket) == {}

@@ -185,9 +185,11 @@ class Worker:
         entry = self.ledger.objects.get(key)
         wants = self.random.choice(["absent", "as it is", "other"])
         right = entry.etag if entry else OTHER_ETAG
-        condition = {"absent": ("if-none-match", "*"), "as it is": ("if-match", f'"{right}"'), "other": ("if-match", f'"{OTHER_ETAG}"')}
-        name, value = condition[wants]
-        request.headers[name] = value
+        request.headers |= {
+            "absent": {"if-none-match": "*"},
+            "as it is": {"if-match": f'"{right}"'},
+            "other": {"if-match": f'"{OTHER_ETAG}"'},
+        }[wants]
         holds = entry is None if wants == "absent" else entry is not None and wants == "as it is"
         if not holds:
             absent = wants != "absent" and entry is None
