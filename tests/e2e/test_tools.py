@@ -135,7 +135,8 @@ def test_boto3_transfer_manager(new_server, tmp_path, everything):
     no_upload_left(s3, "default")
     peak = server.peak_rss_bytes()
     print(f"peak RSS {peak / MIB:.0f} MiB")
-    assert peak < 128 * MIB, f"{peak / MIB:.0f} MiB"
+    # Less than ten parts at a time would take.
+    assert peak < 96 * MIB, f"{peak / MIB:.0f} MiB"
     assert server.stop() == 0
     shutil.rmtree(server.data_dir)
 
