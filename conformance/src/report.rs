@@ -59,17 +59,17 @@ impl<'a> Report<'a> {
                 file = &scenario.file;
                 let _ = write!(text, "\n{file:92}");
                 for (driver, _) in &self.columns {
-                    let _ = write!(text, "{driver:13}");
+                    let _ = write!(text, "{driver:18}");
                 }
                 text = text.trim_end().to_owned() + "\n";
             }
             let mut line = format!("  {:90}", scenario.name);
             for (_, cells) in &self.columns {
                 let _ = match &cells[i] {
-                    Cell::Passed => write!(line, "{:13}", "ok"),
-                    Cell::Failed(_) => write!(line, "{:13}", "FAILED"),
+                    Cell::Passed => write!(line, "{:18}", "ok"),
+                    Cell::Failed(_) => write!(line, "{:18}", "FAILED"),
                     Cell::Lacking(lacking) => {
-                        write!(line, "{:13}", format!("no {}", lacking.join(",")))
+                        write!(line, "{:18}", format!("no {}", lacking.join(",")))
                     }
                 };
             }
