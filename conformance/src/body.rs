@@ -151,7 +151,7 @@ mod tests {
         let sums = [
             ("CRC32", "y/Q5Jg=="),
             ("CRC32C", "4waSgw=="),
-            ("CRC64NVME", "rosUhgp5mYg="),
+            ("CRC64NVME", "rosUhgp5mIg="),
             ("SHA1", "98O8HYCOBHMq32eZZczDTKfuNEE="),
         ];
         for (algorithm, sum) in sums {

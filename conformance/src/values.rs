@@ -22,6 +22,8 @@ pub struct Scope {
 enum Place {
     Arguments,
     Expectation,
+    /// Inside of a value that is computed.
+    Made,
 }
 
 impl Scope {
@@ -49,7 +51,7 @@ impl Scope {
             }
             Value::Object(members) => match members.iter().next() {
                 Some((name, inner)) if members.len() == 1 && name.starts_with('$') => {
-                    make(name, &self.resolve_made(name, inner, place, index)?)?
+                    make(name, &self.resolve_made(name, inner, index)?)?
                 }
                 _ => self.resolve_members(members, place, index)?,
             },
@@ -57,17 +59,11 @@ impl Scope {
         })
     }
 
-    /// A literal is not resolved.
-    fn resolve_made(
-        &self,
-        name: &str,
-        inner: &Value,
-        place: Place,
-        index: u64,
-    ) -> anyhow::Result<Value> {
+    /// What a value is computed of; a literal is not resolved.
+    fn resolve_made(&self, name: &str, inner: &Value, index: u64) -> anyhow::Result<Value> {
         match name {
             "$literal" => Ok(inner.clone()),
-            _ => self.resolve(inner, place, index),
+            _ => self.resolve(inner, Place::Made, index),
         }
     }
 
@@ -243,7 +239,8 @@ mod tests {
 
     #[test]
     fn expectations_are_computed() {
-        let hello = json!({"body": {"size": 0, "seed": 1}, "bucket": "b", "etag": {"$etag": []}, "x": "$any"});
+        let hello = json!({"body": {"size": 0, "seed": 1}, "bucket": "b", "etag": {"$etag": []}, "x": "$any",
+            "sums": {"CRC32": {"$checksum": {"algorithm": "CRC32", "body": {"size": 0, "seed": 1}}}}});
         let found = scope().expectation(&hello).unwrap();
         assert_eq!(found["body"]["size"], 0);
         assert_eq!(
@@ -252,6 +249,7 @@ mod tests {
         );
         assert_eq!(found["etag"], "d41d8cd98f00b204e9800998ecf8427e");
         assert_eq!(found["bucket"], "b");
+        assert_eq!(found["sums"]["CRC32"], "AAAAAA==");
     }
 
     #[test]

@@ -191,7 +191,8 @@ class Clients:
     def call(self, op: str, given: dict, via: str | dict | None) -> dict:
         self.local.via = via
         if isinstance(via, dict):
-            self.local.url = self.signed.generate_presigned_url(op, Params=given, ExpiresIn=via["presigned"]["expires_in"])
+            named = {name: value for name, value in given.items() if name != "Body"}
+            self.local.url = self.signed.generate_presigned_url(op, Params=named, ExpiresIn=via["presigned"]["expires_in"])
         return getattr(self.signed, op)(**given)
 
     def change(self, request, **_):
