@@ -1,25 +1,27 @@
 //! The engine in process, as a driver: no server, no HTTP. What fronts do for their clients is absent here:
 //! dates in headers, overrides, signatures.
 
+mod args;
+mod multipart;
+
 use std::{
-    collections::BTreeMap,
     io::{BufRead as _, Write as _},
+    ops::Range,
     sync::Arc,
 };
 
 use anyhow::Context as _;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use jay_engine::{
-    BucketName, ByteRange, Caller, Checksum, ChecksumAlgorithm, Conditions, ContentHeaders, ETag,
-    Engine, EngineConfig, Error, ListEntry, ListOptions, ObjectInfo, ObjectKey, PutOptions,
-    SeedToken,
+    Caller, Checksum, ChecksumType, CopyOptions, Engine, EngineConfig, Error, ListEntry,
+    ListOptions, ObjectInfo, ObjectKey, PutOptions, ReadOutcome, SeedToken, Select, Tags,
 };
 use md5::{Digest as _, Md5};
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use sha2::Sha256;
 
-use crate::body::{self, Piece, hex};
+use self::args::Args;
+use crate::body::hex;
 
 const CAPABILITIES: [&str; 0] = [];
 /// Bytes of a body that are written at a time.
@@ -91,117 +93,6 @@ fn say(value: &Value) -> std::io::Result<()> {
     out.flush()
 }
 
-/// The arguments of an operation. Each is taken; what is left is unknown.
-struct Args(Map<String, Value>);
-
-impl Args {
-    fn option<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>> {
-        let value = self.0.remove(name);
-        let value = value.map(|value| {
-            serde_json::from_value(value).map_err(|e| unsupported(format!("{name}: {e}")))
-        });
-        value.transpose()
-    }
-
-    fn required<T: DeserializeOwned>(&mut self, name: &str) -> Result<T> {
-        self.option(name)?
-            .ok_or_else(|| unsupported(format!("{name} is missing")))
-    }
-
-    fn bucket(&mut self) -> Result<BucketName> {
-        Ok(BucketName::parse(&self.required::<String>("bucket")?)?)
-    }
-
-    fn key(&mut self) -> Result<ObjectKey> {
-        Ok(ObjectKey::parse(&self.required::<String>("key")?)?)
-    }
-
-    fn body(&mut self) -> Result<Vec<u8>> {
-        Ok(body::bytes(&self.required::<Vec<Piece>>("body")?))
-    }
-
-    fn content_headers(&mut self) -> Result<ContentHeaders> {
-        Ok(ContentHeaders {
-            content_type: self.option("content_type")?,
-            cache_control: self.option("cache_control")?,
-            content_disposition: self.option("content_disposition")?,
-            content_encoding: self.option("content_encoding")?,
-            content_language: self.option("content_language")?,
-            expires: self.option("expires")?,
-        })
-    }
-
-    fn metadata(&mut self) -> Result<BTreeMap<String, String>> {
-        Ok(self.option("metadata")?.unwrap_or_default())
-    }
-
-    /// Preconditions of a write.
-    fn conditions(&mut self) -> Result<Conditions> {
-        let mut etag = |name| -> Result<_> {
-            let text: Option<String> = self.option(name)?;
-            Ok(text.map(|text| (text != "*").then(|| ETag::new(text))))
-        };
-        Ok(Conditions {
-            if_match: etag("if_match")?,
-            if_none_match: etag("if_none_match")?,
-        })
-    }
-
-    fn range(&mut self) -> Result<Option<ByteRange>> {
-        let Some(range) = self.option::<BTreeMap<String, u64>>("range")? else {
-            return Ok(None);
-        };
-        let of = |name: &str| range.get(name).copied();
-        Ok(Some(match (of("first"), of("last"), of("suffix")) {
-            (Some(first), Some(last), None) => ByteRange::FromTo { first, last },
-            (Some(first), None, None) => ByteRange::From { first },
-            (None, None, Some(length)) => ByteRange::Suffix { length },
-            _ => return Err(unsupported("a range of this form")),
-        }))
-    }
-
-    fn checksum_algorithm(&mut self) -> Result<Option<ChecksumAlgorithm>> {
-        let name: Option<String> = self.option("checksum_algorithm")?;
-        name.map(|name| algorithm(&name)).transpose()
-    }
-
-    fn checksum(&mut self) -> Result<Option<Checksum>> {
-        let Some(given) = self.option::<BTreeMap<String, String>>("checksum")? else {
-            return Ok(None);
-        };
-        let of = |name: &str| given.get(name).map(String::as_str).unwrap_or_default();
-        let value = BASE64_STANDARD.decode(of("value")).map_err(unsupported)?;
-        let algorithm = algorithm(of("algorithm"))?;
-        Ok(Some(Checksum { algorithm, value }))
-    }
-
-    fn content_md5(&mut self) -> Result<Option<[u8; 16]>> {
-        let Some(text) = self.option::<String>("content_md5")? else {
-            return Ok(None);
-        };
-        let bytes = BASE64_STANDARD.decode(text).ok();
-        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
-        bytes
-            .map(Some)
-            .ok_or_else(|| Refused("InvalidDigest".into(), "no MD5".into()))
-    }
-
-    /// That nothing is left.
-    fn end(self) -> Result<()> {
-        match self.0.keys().next() {
-            None => Ok(()),
-            Some(name) => Err(unsupported(format!("the argument {name}"))),
-        }
-    }
-}
-
-fn algorithm(name: &str) -> Result<ChecksumAlgorithm> {
-    let found = ChecksumAlgorithm::ALL
-        .into_iter()
-        .find(|algorithm| algorithm.name() == name);
-    found.ok_or_else(|| unsupported(format!("the checksum {name}")))
-}
-
 /// The engine and who calls.
 struct Store {
     engine: Engine,
@@ -220,7 +111,11 @@ impl Store {
             "delete_objects" => self.delete_objects(args).await,
             "list_objects" => self.list_objects(args, "marker").await,
             "list_objects_v2" => self.list_objects(args, "start_after").await,
-            _ => Err(unsupported(op)),
+            "copy_object" => self.copy_object(args).await,
+            "get_object_tagging" | "put_object_tagging" | "delete_object_tagging" => {
+                self.tagging(op, args).await
+            }
+            _ => self.multipart(op, args).await,
         }
     }
 
@@ -252,6 +147,7 @@ impl Store {
             size: Some(bytes.len() as u64),
             headers: args.content_headers()?,
             metadata: args.metadata()?,
+            tags: args.tags()?,
             content_md5: args.content_md5()?,
             checksum: args.checksum()?,
             checksum_algorithm: args.checksum_algorithm()?,
@@ -270,42 +166,48 @@ impl Store {
     }
 
     async fn get_object(&self, mut args: Args) -> Result<Value> {
-        let (bucket, key, range) = (args.bucket()?, args.key()?, args.range()?);
+        let (bucket, key, select) = (args.bucket()?, args.key()?, args.select()?);
+        let conditions = args.read_conditions("")?;
         let has_checksums = args.option("checksum_mode")?.unwrap_or(false);
         args.end()?;
+        // As a front does: conditions are decided before the range, on what is opened.
+        let info = self.engine.head_object(&self.caller, &bucket, &key).await?;
+        must_proceed(conditions.decide(&info.etag, info.last_modified))?;
         let mut reader = self
             .engine
-            .get_object(&self.caller, &bucket, &key, range)
+            .get_object(&self.caller, &bucket, &key, select)
             .await?;
+        must_proceed(conditions.decide(&reader.info().etag, reader.info().last_modified))?;
         let (mut sha256, mut md5, mut size) = (Sha256::new(), Md5::new(), 0);
         while let Some(bytes) = reader.next().await? {
             sha256.update(&bytes);
             md5.update(&bytes);
             size += bytes.len();
         }
-        let mut result = described(reader.info(), has_checksums && range.is_none());
-        if range.is_some() {
-            let range = reader.range();
-            result["range"] = json!({"first": range.start, "last": range.end - 1});
-            result["length"] = (range.end - range.start).into();
-        }
+        let mut result = described(reader.info(), select, reader.range(), has_checksums);
         let (sha256, md5) = (hex(&sha256.finalize()), hex(&md5.finalize()));
         result["body"] = json!({"size": size, "sha256": sha256, "md5": md5});
         Ok(result)
     }
 
     async fn head_object(&self, mut args: Args) -> Result<Value> {
-        let (bucket, key, range) = (args.bucket()?, args.key()?, args.range()?);
+        let (bucket, key, select) = (args.bucket()?, args.key()?, args.select()?);
+        let conditions = args.read_conditions("")?;
         let has_checksums = args.option("checksum_mode")?.unwrap_or(false);
         args.end()?;
         let info = self.engine.head_object(&self.caller, &bucket, &key).await?;
-        let mut result = described(&info, has_checksums && range.is_none());
-        if let Some(range) = range {
-            let range = range.resolve(info.size)?;
-            result["range"] = json!({"first": range.start, "last": range.end - 1});
-            result["length"] = (range.end - range.start).into();
-        }
-        Ok(result)
+        must_proceed(conditions.decide(&info.etag, info.last_modified))?;
+        // Only an open object knows where its parts are.
+        let reader = self
+            .engine
+            .get_object(&self.caller, &bucket, &key, select)
+            .await?;
+        Ok(described(
+            reader.info(),
+            select,
+            reader.range(),
+            has_checksums,
+        ))
     }
 
     async fn delete_object(&self, mut args: Args) -> Result<Value> {
@@ -339,6 +241,47 @@ impl Store {
             }
         }
         Ok(json!({"deleted": deleted, "errors": errors}))
+    }
+
+    async fn copy_object(&self, mut args: Args) -> Result<Value> {
+        let (bucket, key, source) = (args.bucket()?, args.key()?, args.source()?);
+        let replaces = |directive: Option<String>| directive.as_deref() == Some("REPLACE");
+        let (headers, metadata, tags) = (args.content_headers()?, args.metadata()?, args.tags()?);
+        let options = CopyOptions {
+            replace: replaces(args.option("directive")?).then_some((headers, metadata)),
+            tags: replaces(args.option("tagging_directive")?).then_some(tags),
+            checksum_algorithm: args.checksum_algorithm()?,
+            conditions: args.conditions()?,
+        };
+        args.end()?;
+        let copied = self
+            .engine
+            .copy_object(&self.caller, &source, &bucket, &key, options);
+        Ok(written(&copied.await?))
+    }
+
+    async fn tagging(&self, op: &str, mut args: Args) -> Result<Value> {
+        let (bucket, key, tags) = (args.bucket()?, args.key()?, args.tags()?);
+        args.end()?;
+        if op == "get_object_tagging" {
+            let tags = self
+                .engine
+                .get_object_tagging(&self.caller, &bucket, &key)
+                .await?;
+            let tags = tags
+                .iter()
+                .map(|tag| (tag.key.clone(), tag.value.clone().into()));
+            return Ok(json!({"tags": tags.collect::<Map<_, Value>>()}));
+        }
+        let tags = if op == "put_object_tagging" {
+            tags
+        } else {
+            Tags::default()
+        };
+        self.engine
+            .put_object_tagging(&self.caller, &bucket, &key, tags)
+            .await?;
+        Ok(json!({}))
     }
 
     /// Both versions; `begin` is what the first page begins behind.
@@ -379,19 +322,37 @@ impl Store {
     }
 }
 
+fn must_proceed(outcome: ReadOutcome) -> Result<()> {
+    match outcome {
+        ReadOutcome::Proceed => Ok(()),
+        ReadOutcome::NotModified => Err(Refused("NotModified".into(), String::new())),
+        ReadOutcome::Failed(what) => Err(Refused("PreconditionFailed".into(), what.into())),
+    }
+}
+
 fn written(info: &ObjectInfo) -> Value {
-    json!({"etag": info.etag.as_str(), "checksums": checksums(info)})
+    json!({"etag": info.etag.as_str(), "checksums": checksums(info), "checksum_type": info.checksum_type.name()})
 }
 
 /// What a GET or HEAD says about an object.
-fn described(info: &ObjectInfo, has_checksums: bool) -> Value {
+fn described(info: &ObjectInfo, select: Select, range: Range<u64>, has_checksums: bool) -> Value {
     let seconds = i64::try_from(info.last_modified.0 / 1000).unwrap_or_default();
     let mut result = json!({
-        "size": info.size, "length": info.size, "etag": info.etag.as_str(), "metadata": info.metadata,
+        "size": info.size, "length": range.end - range.start, "etag": info.etag.as_str(), "metadata": info.metadata,
         "last_modified": jiff::Timestamp::from_second(seconds).unwrap_or_default().to_string(),
     });
-    if has_checksums {
+    if select != Select::Whole && range.end > range.start {
+        result["range"] = json!({"first": range.start, "last": range.end - 1});
+    }
+    if let (Select::Part(_), Some(count)) = (select, info.parts_count) {
+        result["parts_count"] = count.into();
+    }
+    if info.tag_count > 0 {
+        result["tag_count"] = info.tag_count.into();
+    }
+    if has_checksums && select == Select::Whole {
         result["checksums"] = checksums(info);
+        result["checksum_type"] = info.checksum_type.name().into();
     }
     let headers = &info.headers;
     for (name, value) in [
@@ -409,12 +370,15 @@ fn described(info: &ObjectInfo, has_checksums: bool) -> Value {
     result
 }
 
+/// The checksums of an object; a composite one with the number of its parts.
 fn checksums(info: &ObjectInfo) -> Value {
-    let pair = |sum: &Checksum| {
-        (
-            sum.algorithm.name().to_owned(),
-            BASE64_STANDARD.encode(&sum.value).into(),
-        )
+    let pair = |(i, sum): (usize, &Checksum)| {
+        let mut text = BASE64_STANDARD.encode(&sum.value);
+        if let (0, ChecksumType::Composite, Some(count)) = (i, info.checksum_type, info.parts_count)
+        {
+            text += &format!("-{count}");
+        }
+        (sum.algorithm.name().to_owned(), text.into())
     };
-    Value::Object(info.checksums.iter().map(pair).collect())
+    Value::Object(info.checksums.iter().enumerate().map(pair).collect())
 }
