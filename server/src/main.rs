@@ -8,6 +8,7 @@ mod config;
 mod credentials;
 mod listener;
 mod log;
+mod planted;
 mod s3;
 
 use std::process::ExitCode;

@@ -30,6 +30,9 @@ enum Command {
     PrintConfig(print_config::PrintConfigArgs),
     /// Asks the admin port whether the server is ready; exits with 0 if so
     Health,
+    /// Names the deliberate faults that JAY_PLANT may choose
+    #[cfg(planted)]
+    PlantedFaults,
     /// Puts load on a server and measures it
     Bench(Box<bench::BenchArgs>),
 }
@@ -41,6 +44,13 @@ impl Cli {
             Command::Serve => serve::run(Config::from_env()?),
             Command::PrintConfig(args) => print_config::run(&args, &Config::from_env()?),
             Command::Health => health::run(&Config::from_env()?),
+            #[cfg(planted)]
+            Command::PlantedFaults => {
+                crate::planted::Fault::ALL
+                    .iter()
+                    .for_each(|fault| println!("{fault:?}"));
+                Ok(())
+            }
             Command::Bench(args) => tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?

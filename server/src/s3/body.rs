@@ -10,6 +10,8 @@ use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use jay_engine::{Error, ErrorKind, ObjectReader};
 
+use crate::planted::{self, Fault};
+
 /// The body of an answer; an error in it makes hyper cut the connection.
 pub struct Body(Kind);
 
@@ -50,7 +52,7 @@ impl HttpBody for Body {
             Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Kind::Object(stream) => stream
                 .poll_next(context)
-                .map(|next| next.map(|chunk| chunk.map(Frame::data))),
+                .map(|next| next.map(|chunk| chunk.map(|chunk| Frame::data(as_sent(chunk))))),
         }
     }
 
@@ -64,6 +66,16 @@ impl HttpBody for Body {
             Kind::Object(stream) => stream.left,
         })
     }
+}
+
+/// The chunk itself, but for a planted fault.
+fn as_sent(chunk: Bytes) -> Bytes {
+    if !planted::is(Fault::FlippedBit) {
+        return chunk;
+    }
+    let mut wrong = chunk.to_vec();
+    wrong.iter_mut().take(1).for_each(|byte| *byte ^= 1);
+    wrong.into()
 }
 
 /// Something that hands out verified chunks; a trait only so that the stream can be tested without a store.

@@ -18,6 +18,7 @@ use super::{
     xml::{self, Step, Writer, malformed},
     xml_response,
 };
+use crate::planted::{self, Fault};
 
 const BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region");
 /// Most buckets of one page.
@@ -158,13 +159,12 @@ fn render_buckets(
 ) -> String {
     buckets.retain(|bucket| {
         let name = bucket.name.as_str();
-        page.prefix
+        page.prefix.as_ref().is_none_or(|prefix| {
+            name.starts_with(prefix) || planted::is(Fault::IgnoredBucketPrefix)
+        }) && page
+            .after
             .as_ref()
-            .is_none_or(|prefix| name.starts_with(prefix))
-            && page
-                .after
-                .as_ref()
-                .is_none_or(|after| name > after.as_str())
+            .is_none_or(|after| name > after.as_str())
     });
     buckets.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     let is_truncated = buckets.len() > page.buckets_max;

@@ -11,6 +11,7 @@ use super::{
     error::{Error, Result},
     invalid_argument,
 };
+use crate::planted::{self, Fault};
 
 /// How a conditional read goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,9 @@ pub(crate) enum Outcome {
 
 /// Decides a conditional GET or HEAD.
 pub(crate) fn of_read(headers: &HeaderMap, info: &ObjectInfo) -> Result<Outcome> {
+    if planted::is(Fault::IgnoredReadCondition) {
+        return Ok(Outcome::Proceed);
+    }
     let conditions = ReadConditions {
         if_match: tags(headers, &header::IF_MATCH).map(etags),
         if_none_match: tags(headers, &header::IF_NONE_MATCH).map(etags),
@@ -57,6 +61,9 @@ pub(crate) fn of_copy_source(headers: &HeaderMap) -> Result<ReadConditions> {
         }
         (_, date) => Ok(date),
     };
+    if planted::is(Fault::IgnoredCopyCondition) {
+        return Ok(ReadConditions::default());
+    }
     Ok(ReadConditions {
         if_match: tags(headers, &IF_MATCH).map(etags),
         if_none_match: tags(headers, &IF_NONE_MATCH).map(etags),
@@ -119,8 +126,8 @@ pub(crate) fn of_write(headers: &HeaderMap) -> Result<Conditions> {
         }
     };
     Ok(Conditions {
-        if_match,
-        if_none_match,
+        if_match: if_match.filter(|_| !planted::is(Fault::IgnoredIfMatch)),
+        if_none_match: if_none_match.filter(|_| !planted::is(Fault::IgnoredIfNoneMatch)),
     })
 }
 

@@ -16,6 +16,7 @@ use super::{
     xml::Writer,
     xml_response,
 };
+use crate::planted::{self, Fault};
 
 const SOURCE: &str = "x-amz-copy-source";
 const SOURCE_RANGE: &str = "x-amz-copy-source-range";
@@ -59,6 +60,7 @@ pub(crate) async fn copy_object(
 
 fn options(request_headers: &HeaderMap) -> Result<CopyOptions> {
     let replace = match replaces(request_headers, "x-amz-metadata-directive")? {
+        false if planted::is(Fault::CopyLosesMetadata) => Some(Default::default()),
         false => None,
         true => Some((
             headers::content_headers(request_headers)?,
@@ -130,7 +132,10 @@ pub(crate) fn source_range(request_headers: &HeaderMap) -> Result<Option<ByteRan
         Some((number(first)?, number(last)?))
     });
     match range {
-        Some((first, last)) if first <= last => Ok(Some(ByteRange::FromTo { first, last })),
+        Some((first, mut last)) if first <= last => {
+            last += u64::from(planted::is(Fault::LongSourceRange));
+            Ok(Some(ByteRange::FromTo { first, last }))
+        }
         _ => Err(invalid_argument(
             SOURCE_RANGE,
             text,

@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use jay_engine::ErrorKind;
 
 use super::{body::Body, xml::Writer};
+use crate::planted::{self, Fault};
 
 /// The result of everything that may be refused.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
@@ -82,7 +83,10 @@ impl Error {
         request_id: &str,
         is_head: bool,
     ) -> Response<Body> {
-        let (code, status) = code_and_status(self.kind);
+        let (mut code, status) = code_and_status(self.kind);
+        if self.kind == ErrorKind::NoSuchKey && planted::is(Fault::WrongErrorCode) {
+            code = "NoSuchBucket";
+        }
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status;
         for (name, value) in self.headers {

@@ -15,6 +15,7 @@ use super::{
     invalid_argument, tagging,
     uri::Query,
 };
+use crate::planted::{self, Fault};
 
 /// The type of an object that was stored without one.
 const CONTENT_TYPE_DEFAULT: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -49,7 +50,8 @@ const OBJECT_ACLS: &[&str] = &[
 /// Reads the standard headers of a PUT.
 pub(crate) fn content_headers(headers: &HeaderMap) -> Result<ContentHeaders> {
     Ok(ContentHeaders {
-        content_type: joined(headers, header::CONTENT_TYPE)?,
+        content_type: joined(headers, header::CONTENT_TYPE)?
+            .filter(|_| !planted::is(Fault::LostContentType)),
         cache_control: joined(headers, header::CACHE_CONTROL)?,
         content_disposition: joined(headers, header::CONTENT_DISPOSITION)?,
         content_encoding: joined(headers, header::CONTENT_ENCODING)?
@@ -91,6 +93,9 @@ pub(crate) fn metadata(headers: &HeaderMap) -> Result<BTreeMap<String, String>> 
                  at most {METADATA_BYTES_MAX}."
             ),
         ));
+    }
+    if planted::is(Fault::LostMetadata) {
+        metadata.clear();
     }
     Ok(metadata)
 }
@@ -191,7 +196,8 @@ pub(crate) fn override_by(query: &Query, headers: &mut HeaderMap) -> Result<()> 
         ("response-content-language", header::CONTENT_LANGUAGE),
         ("response-expires", header::EXPIRES),
     ] {
-        let Some(value) = query.get(parameter) else {
+        let value = query.get(parameter);
+        let Some(value) = value.filter(|_| !planted::is(Fault::IgnoredOverride)) else {
             continue;
         };
         let value = HeaderValue::from_str_utf8(value)
@@ -208,6 +214,9 @@ pub(crate) fn etag(info: &ObjectInfo) -> HeaderValue {
 
 /// The ETag in its quotes, as text.
 pub(crate) fn quoted(info: &ObjectInfo) -> String {
+    if planted::is(Fault::WrongETag) {
+        return format!("\"{:032x}\"", info.size);
+    }
     format!("\"{}\"", info.etag.as_str())
 }
 

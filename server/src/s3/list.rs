@@ -17,6 +17,7 @@ use super::{
     xml::Writer,
     xml_response,
 };
+use crate::planted::{self, Fault};
 
 /// Largest `max-keys` that S3 takes; what is over [`LIST_PAGE_MAX`] is cut to that.
 const MAX_KEYS_MAX: u64 = 2_147_483_647;
@@ -108,6 +109,11 @@ impl<'a> Listing<'a> {
     /// What the engine is asked for. The continuation token wins over `start-after`.
     fn options(&self) -> Result<ListOptions> {
         let after = match self.continuation_token {
+            Some(token) if planted::is(Fault::RepeatedEntry) => {
+                let mut after = decode_token(token)?;
+                after.pop();
+                Some(after)
+            }
             Some(token) => Some(decode_token(token)?),
             None => self
                 .start_after
@@ -158,12 +164,23 @@ impl<'a> Listing<'a> {
         if self.is_encoded {
             document.text("EncodingType", "url");
         }
-        for entry in &page.entries {
+        let mut entries: Vec<&ListEntry> = page.entries.iter().collect();
+        if planted::is(Fault::UnsortedListing) {
+            entries.reverse();
+        }
+        if planted::is(Fault::DroppedCommonPrefix) {
+            let is_prefix = |entry: &&ListEntry| matches!(entry, ListEntry::CommonPrefix(_));
+            entries
+                .iter()
+                .rposition(is_prefix)
+                .map(|i| entries.remove(i));
+        }
+        for entry in &entries {
             if let ListEntry::Object(info) = entry {
                 self.render_object(&mut document, info, owner);
             }
         }
-        for entry in &page.entries {
+        for entry in &entries {
             if let ListEntry::CommonPrefix(prefix) = entry {
                 document.open("CommonPrefixes");
                 document.text("Prefix", &self.encode(prefix));
@@ -183,7 +200,8 @@ impl<'a> Listing<'a> {
             document.text("ChecksumAlgorithm", checksum.algorithm.name());
             document.text("ChecksumType", info.checksum_type.name());
         }
-        document.text("Size", &info.size.to_string());
+        let size = info.size + u64::from(planted::is(Fault::WrongListedSize));
+        document.text("Size", &size.to_string());
         if self.has_owner {
             document.open("Owner");
             document.text("ID", owner);

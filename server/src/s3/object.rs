@@ -17,6 +17,7 @@ use super::{
     payload::Payload,
     range, tagging,
 };
+use crate::planted::{self, Fault};
 
 /// Stores the body under the key.
 ///
@@ -115,7 +116,7 @@ pub(crate) async fn get_object(
 /// Which bytes are asked for: a part, a range, or all.
 fn select(call: &Call<'_>) -> Result<Select> {
     let range = range::parse(&call.parts.headers);
-    if !call.query.has("partNumber") {
+    if !call.query.has("partNumber") || planted::is(Fault::IgnoredPartNumber) {
         return Ok(range.map_or(Select::Whole, Select::Range));
     }
     if range.is_some() {
@@ -163,7 +164,11 @@ pub(crate) async fn head_object(
         Select::Whole => 0..info.size,
         _ => range.map_err(|error| Error::from(error).unsatisfiable(info.size))?,
     };
-    answer(call, &info, select, range)
+    let mut response = answer(call, &info, select, range)?;
+    if planted::is(Fault::HeadWithoutLength) {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    Ok(response)
 }
 
 /// Removes an object, or does nothing when there is none.
@@ -175,6 +180,9 @@ pub(crate) async fn delete_object(
     key: ObjectKey,
 ) -> Result<Response<Body>> {
     conditions::must_be_absent(&call.parts.headers)?;
+    if planted::is(Fault::DeleteOfMissing) {
+        call.engine.head_object(call.caller, &bucket, &key).await?;
+    }
     call.engine
         .delete_object(call.caller, &bucket, &key)
         .await?;

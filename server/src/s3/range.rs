@@ -6,6 +6,8 @@
 use http::HeaderMap;
 use jay_engine::ByteRange;
 
+use crate::planted::{self, Fault};
+
 /// The single byte range that is asked for, if any.
 pub(crate) fn parse(headers: &HeaderMap) -> Option<ByteRange> {
     let value = headers.get(http::header::RANGE)?.to_str().ok()?;
@@ -22,7 +24,10 @@ pub(crate) fn parse(headers: &HeaderMap) -> Option<ByteRange> {
             first: number(first)?,
         }),
         (first, last) => {
-            let (first, last) = (number(first)?, number(last)?);
+            let (first, mut last) = (number(first)?, number(last)?);
+            if planted::is(Fault::LongRange) {
+                last = last.saturating_add(1);
+            }
             (first <= last).then_some(ByteRange::FromTo { first, last })
         }
     }

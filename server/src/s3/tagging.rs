@@ -18,6 +18,7 @@ use super::{
     xml::{self, Step, Writer, malformed},
     xml_response,
 };
+use crate::planted::{self, Fault};
 
 const TAGGING: &str = "x-amz-tagging";
 /// How many tags an object has.
@@ -68,7 +69,8 @@ pub(crate) async fn delete_object_tagging(
 
 /// The tags in `x-amz-tagging`, which is written as a query string.
 pub(crate) fn of_header(headers: &HeaderMap) -> Result<Tags> {
-    let Some(value) = headers.get(TAGGING) else {
+    let value = headers.get(TAGGING);
+    let Some(value) = value.filter(|_| !planted::is(Fault::LostTags)) else {
         return Ok(Tags::default());
     };
     let refuse = || {

@@ -10,6 +10,7 @@ use jay_engine::{
 };
 
 use super::{composite_of, upload_id};
+use crate::planted::{self, Fault};
 use crate::s3::{
     Call,
     body::Body,
@@ -41,14 +42,20 @@ where
     let (checksum, checksum_parts) = payload.take_checksum();
     // A number of parts behind it says that it is made of theirs.
     let implied = checksum_parts.map(|_| ChecksumType::Composite);
-    let options = CompleteOptions {
+    let mut options = CompleteOptions {
         conditions: conditions::of_write(request_headers)?,
         checksum,
         checksum_type: checksum::wanted_type(request_headers)?.or(implied),
         size: object_size(request_headers)?,
         part_bytes_min: call.settings.part_bytes_min,
     };
-    let parts = parse(&payload.xml(call).await?)?;
+    let mut parts = parse(&payload.xml(call).await?)?;
+    if planted::is(Fault::IgnoredPartSize) {
+        options.part_bytes_min = 0;
+    }
+    if planted::is(Fault::ForgottenPart) && parts.len() > 1 {
+        parts.remove(0);
+    }
     let is_of_these = |count| usize::from(count) == parts.len() && options.checksum_type == implied;
     if checksum_parts.is_some_and(|count| !is_of_these(count)) {
         return Err(checksum::invalid(
