@@ -1,6 +1,6 @@
 # Thin verbs; what they do lives in cargo and in tests/run.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all simulate fmt lint bench
+.PHONY: help run test test-all conformance simulate fmt lint bench
 SEEDS ?= 3000
 
 help: ## list the verbs
@@ -15,6 +15,9 @@ test: ## install what the tests need and run every test
 
 test-all: ## the same and the long ones: a big tree, 50 rounds of kill -9, more simulator seeds
 	tests/run --all
+
+conformance: ## play every scenario on every driver; DRIVER=engine SCENARIO=multipart for some
+	tests/run --only build --only conformance $(if $(DRIVER),--driver $(DRIVER)) $(if $(SCENARIO),--scenario $(SCENARIO))
 
 simulate: ## crash the store in SEEDS=n lives and compare with a model
 	cargo run --profile ci -p jay-engine --features simulation --example simulate -- --seeds $(SEEDS)
