@@ -7,14 +7,14 @@ mod multipart;
 use std::{
     io::{BufRead as _, Write as _},
     ops::Range,
-    sync::Arc,
 };
 
 use anyhow::Context as _;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use jay_engine::{
-    Caller, Checksum, ChecksumType, CopyOptions, Engine, EngineConfig, Error, ListEntry,
-    ListOptions, ObjectInfo, ObjectKey, PutOptions, ReadOutcome, SeedToken, Select, Tags,
+    BucketOptions, Caller, Checksum, ChecksumType, CopyOptions, Engine, EngineConfig, Error,
+    ListEntry, ListOptions, ObjectInfo, ObjectKey, PutOptions, ReadOutcome, SeedToken, Select,
+    Tags,
 };
 use md5::{Digest as _, Md5};
 use serde_json::{Map, Value, json};
@@ -23,7 +23,7 @@ use sha2::Sha256;
 use self::args::Args;
 use crate::body::hex;
 
-const CAPABILITIES: [&str; 0] = [];
+const CAPABILITIES: [&str; 1] = ["anonymous"];
 /// Bytes of a body that are written at a time.
 const CHUNK_BYTES: usize = 100_000;
 const TOKEN: &str = "conformance";
@@ -62,17 +62,13 @@ pub fn serve() -> anyhow::Result<()> {
     };
     runtime.block_on(engine.seed_token(seed))?;
     let (caller, _) = engine.signing_key(TOKEN, "20260101", "us-east-1")?;
-    let store = Arc::new(Store { engine, caller });
+    let store = Store { engine, caller };
     say(&json!({"driver": "engine", "capabilities": CAPABILITIES}))?;
     for line in std::io::stdin().lock().lines() {
-        let mut asked: Map<String, Value> = serde_json::from_str(&line?)?;
+        let asked: Value = serde_json::from_str(&line?)?;
         let store = store.clone();
         runtime.spawn(async move {
-            let args = asked
-                .remove("args")
-                .and_then(|args| args.as_object().cloned());
-            let op = asked["op"].as_str().unwrap_or_default();
-            let answer = match store.perform(op, Args(args.unwrap_or_default())).await {
+            let answer = match store.answer(&asked).await {
                 Ok(result) => json!({"id": asked["id"], "result": result}),
                 Err(Refused(kind, message)) => {
                     json!({"id": asked["id"], "error": {"kind": kind, "message": message}})
@@ -94,15 +90,30 @@ fn say(value: &Value) -> std::io::Result<()> {
 }
 
 /// The engine and who calls.
+#[derive(Clone)]
 struct Store {
     engine: Engine,
     caller: Caller,
 }
 
 impl Store {
+    /// Does what was asked, as who asked.
+    async fn answer(mut self, asked: &Value) -> Result<Value> {
+        match asked.get("via").map(Value::as_str) {
+            None => {}
+            Some(Some("anonymous")) => self.caller = Caller::anonymous(),
+            Some(_) => return Err(unsupported("this way to send")),
+        }
+        let args = asked["args"].as_object().cloned().unwrap_or_default();
+        let op = asked["op"].as_str().unwrap_or_default();
+        self.perform(op, Args(args)).await
+    }
+
     async fn perform(&self, op: &str, args: Args) -> Result<Value> {
         match op {
-            "create_bucket" | "head_bucket" | "delete_bucket" => self.bucket(op, args).await,
+            "create_bucket" | "put_bucket_acl" | "head_bucket" | "delete_bucket" => {
+                self.bucket(op, args).await
+            }
             "list_buckets" => self.list_buckets(args).await,
             "put_object" => self.put_object(args).await,
             "get_object" => self.get_object(args).await,
@@ -120,12 +131,21 @@ impl Store {
     }
 
     async fn bucket(&self, op: &str, mut args: Args) -> Result<Value> {
-        let bucket = args.bucket()?;
+        let (engine, caller, bucket) = (&self.engine, &self.caller, args.bucket()?);
+        let public_read = match args.option::<String>("acl")?.as_deref() {
+            None | Some("private") => false,
+            Some("public-read") => true,
+            Some(other) => return Err(unsupported(format!("the access list {other}"))),
+        };
         args.end()?;
         match op {
-            "create_bucket" => self.engine.create_bucket(&self.caller, &bucket).await?,
-            "head_bucket" => drop(self.engine.head_bucket(&self.caller, &bucket).await?),
-            _ => self.engine.delete_bucket(&self.caller, &bucket).await?,
+            "create_bucket" => {
+                let options = BucketOptions { public_read };
+                engine.create_bucket_with(caller, &bucket, options).await?;
+            }
+            "put_bucket_acl" => engine.put_bucket_acl(caller, &bucket, public_read).await?,
+            "head_bucket" => drop(engine.head_bucket(caller, &bucket).await?),
+            _ => engine.delete_bucket(caller, &bucket).await?,
         }
         Ok(json!({}))
     }
