@@ -152,7 +152,7 @@ mod tests {
             ("CRC32", "y/Q5Jg=="),
             ("CRC32C", "4waSgw=="),
             ("CRC64NVME", "rosUhgp5mIg="),
-            ("SHA1", "98O8HYCOBHMq32eZZczDTKfuNEE="),
+            ("SHA1", "98O8HYCOBHMq32eZZczDTKeuNEE="),
         ];
         for (algorithm, sum) in sums {
             assert_eq!(

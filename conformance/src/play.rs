@@ -340,3 +340,111 @@ fn strip_buckets(result: &mut Value, prefix: &str) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A driver that gives these answers, one to each operation, and then ends.
+    fn played(answers: &[&str], scenarios: &str) -> Vec<Cell> {
+        let mut script = r#"echo '{"capabilities": ["a"]}';"#.to_owned();
+        for (i, answer) in answers.iter().enumerate() {
+            script += &format!(r#"read line; echo '{{"id": {}, {answer}}}';"#, i + 1);
+        }
+        let scenarios: Vec<Scenario> = serde_saphyr::from_str(scenarios).unwrap();
+        play_path(&Path::of_script(&script), &scenarios).unwrap()
+    }
+
+    fn step(cell: &Cell) -> &str {
+        match cell {
+            Cell::Failed(failure) => &failure.step,
+            Cell::Passed => "passed",
+            Cell::Lacking(_) => "lacking",
+        }
+    }
+
+    const OK: &str = r#""result": {"size": 1, "keys": [1, 2]}"#;
+    const NO_KEY: &str = r#""error": {"kind": "NoSuchKey"}"#;
+
+    #[test]
+    fn a_step_is_held_against_what_it_should_be() {
+        for (answer, says, verdict) in [
+            (OK, "", "passed"),
+            (OK, "expect: {size: 1}", "passed"),
+            (OK, "expect: {size: 2}", "1. get_object: size"),
+            (OK, "expect: {keys: [2, 1]}", "1. get_object: keys.0"),
+            (OK, "error: NoSuchKey", "1. get_object"),
+            (NO_KEY, "error: NoSuchKey", "passed"),
+            (NO_KEY, "error: [NoSuchBucket, NoSuchKey]", "passed"),
+            (NO_KEY, "error: NoSuchBucket", "1. get_object"),
+            (NO_KEY, "", "1. get_object"),
+        ] {
+            let text = format!("- {{name: a, operations: [{{get_object: {{}}, {says}}}]}}");
+            assert_eq!(
+                step(&played(&[answer], &text)[0]),
+                verdict,
+                "{answer} {says}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_group_is_counted() {
+        for (says, verdict) in [
+            ("succeeded: 1, errors: [NoSuchKey]", "passed"),
+            ("succeeded: [0, 2], errors: [NoSuchKey]", "passed"),
+            ("succeeded: 2, errors: [NoSuchKey]", "1. parallel"),
+            ("succeeded: 1, errors: []", "1. parallel"),
+        ] {
+            let group = format!("parallel: [{{get_object: {{}}, repeat: 2}}], {says}");
+            let text = format!("- {{name: a, operations: [{{{group}}}]}}");
+            assert_eq!(step(&played(&[OK, NO_KEY], &text)[0]), verdict, "{says}");
+        }
+    }
+
+    #[test]
+    fn a_driver_that_dies_fails_its_scenario_alone() {
+        let text = "
+- {name: one, operations: [{get_object: {}}]}
+- {name: two, operations: [{get_object: {}}]}
+- {name: three, operations: [{get_object: {}}]}
+- {name: four, requires: [b], operations: [{get_object: {}}]}
+";
+        let cells = played(&[OK], text);
+        let steps: Vec<&str> = cells.iter().map(step).collect();
+        assert_eq!(steps, ["passed", "driver", "passed", "lacking"]);
+    }
+
+    #[test]
+    fn listing_and_reading_must_agree_in_the_end() {
+        let listed = r#""result": {"objects": [{"key": "k", "size": 0, "etag": "e"}]}"#;
+        let got = |size: u64, etag: &str| {
+            let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+            format!(
+                r#""result": {{"size": {size}, "length": 0, "etag": "{etag}", "body": {{"size": 0, "sha256": "{empty}"}}}}"#
+            )
+        };
+        let outcome = |objects: &str| {
+            format!("- {{name: a, operations: [{{get_object: {{}}}}], outcome: {{b: {objects}}}}}")
+        };
+        let is_there = outcome("{k: {size: 0, seed: 1}}");
+        for (text, got, verdict) in [
+            (&is_there, got(0, "e"), "passed"),
+            (&is_there, got(0, "f"), "outcome: k: etag"),
+            (&is_there, got(1, "e"), "outcome: k: size"),
+            (
+                &outcome("{k: {size: 1, seed: 1}}"),
+                got(0, "e"),
+                "outcome: k: body.sha256",
+            ),
+            (&outcome("{}"), got(0, "e"), "outcome: keys"),
+            (
+                &outcome("{k: {size: 0, seed: 1}, l: {size: 0, seed: 1}}"),
+                got(0, "e"),
+                "outcome: keys",
+            ),
+        ] {
+            assert_eq!(step(&played(&[OK, listed, &got], text)[0]), verdict);
+        }
+    }
+}

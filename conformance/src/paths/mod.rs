@@ -49,6 +49,17 @@ impl Path {
         ])
     }
 
+    /// A driver that is a few lines of shell, with no system behind it.
+    #[cfg(test)]
+    pub fn of_script(script: &str) -> Self {
+        Self {
+            name: "shell".into(),
+            program: "sh".into(),
+            arguments: vec!["-c".into(), script.into()],
+            jay: None,
+        }
+    }
+
     /// The server under test, if there is one.
     pub fn server(&self) -> Option<&FilePath> {
         self.jay.as_deref()
