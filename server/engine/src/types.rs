@@ -337,11 +337,30 @@ impl Tags {
                     "The TagValue you have provided is invalid: it has at most {TAG_VALUE_CHARS_MAX} characters."
                 ));
             }
+            let is_allowed = |c: char| c.is_alphanumeric() || c == ' ' || "+-=._:/@".contains(c);
+            if !tag.key.chars().chain(tag.value.chars()).all(is_allowed) {
+                return refuse(
+                    "The TagKey or TagValue you have provided is invalid: letters, digits, spaces and + - = . _ : / @ \
+                     are allowed."
+                        .to_owned(),
+                );
+            }
+            if tag.key.starts_with("aws:") {
+                return refuse(
+                    "System tags cannot be added/updated by requester: a key may not begin with aws:."
+                        .to_owned(),
+                );
+            }
             if tags[..i].iter().any(|other| other.key == tag.key) {
                 return refuse("Cannot provide multiple Tags with the same key.".to_owned());
             }
         }
         Ok(Self(tags))
+    }
+
+    /// Tags that were checked when they came, by whatever rules there were then.
+    pub(crate) fn stored(tags: Vec<Tag>) -> Self {
+        Self(tags)
     }
 
     /// The tags.

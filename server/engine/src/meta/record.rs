@@ -581,7 +581,7 @@ fn decode_tags(r: &mut Reader) -> Result<Tags, DecodeError> {
             })
         })
         .collect::<Result<_, DecodeError>>()?;
-    Tags::new(tags).map_err(|_| r.error("tags"))
+    Ok(Tags::stored(tags))
 }
 
 impl Location {

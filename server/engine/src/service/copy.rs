@@ -49,8 +49,10 @@ impl Service {
             ));
         }
         let source_row = Key::Object(from.id, source.key.as_str().into());
+        // A checksum stays that of the body while only tags or metadata change.
+        let mut known = None;
         for _ in 0..MOVES_MAX {
-            let (record, body, _buffer) = self.source(&from, source, &options).await?;
+            let (record, body, _buffer) = self.source(&from, source, &options, &mut known).await?;
             let mut requires = put_requirements(name, &to, key, &options.conditions);
             requires.add(
                 Precondition::VersionIs(source_row.clone(), record.version),
@@ -83,6 +85,7 @@ impl Service {
         from: &BucketRecord,
         source: &CopySource,
         options: &CopyOptions,
+        known: &mut Option<(Location, Option<Checksum>)>,
     ) -> Result<(ObjectRecord, Option<Body>, Buffer)> {
         source.must_hold(&self.object(from, &source.key)?)?;
         let buffer = self.buffer(DOWNLOAD_BYTES.max(self.inline_max)).await?;
@@ -103,7 +106,12 @@ impl Service {
             }
             body = Some(Body::new(bytes));
         } else if let Some(algorithm) = missing(&record, options) {
-            record.set_checksum(checksum_of(reader, algorithm).await?);
+            let checksum = match known.take() {
+                Some((location, checksum)) if location == record.location => checksum,
+                _ => checksum_of(reader, algorithm).await?,
+            };
+            *known = Some((record.location.clone(), checksum.clone()));
+            record.set_checksum(checksum);
         }
         Ok((record, body, buffer))
     }
