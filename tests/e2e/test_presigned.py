@@ -1,5 +1,6 @@
 """URLs that carry their own rights: presigned by boto3 or by hand, Jay's links, and bearers."""
 
+import base64
 import datetime
 import hashlib
 import hmac
@@ -78,9 +79,11 @@ def test_boto3_signs_urls_of_every_operation(server, bucket):
     assert fetch(server, "DELETE", url(s3, "delete_bucket", f"{bucket}-2")).status == 204
 
 
-def test_the_aws_cli_presigns(server, aws, client, bucket):
+def test_the_aws_cli_presigns_by_version_4(server, aws, client, bucket, tmp_path):
+    config = tmp_path / "config"
+    config.write_text("[default]\ns3 =\n  signature_version = s3v4\n")
     client.request("PUT", key_path(bucket, KEY), body=b"hello")
-    target = aws("s3", "presign", f"s3://{bucket}/{KEY}", "--expires-in", "604800").strip()
+    target = aws("s3", "presign", f"s3://{bucket}/{KEY}", "--expires-in", "604800", config=config).strip()
     assert fetch(server, "GET", target).body == b"hello"
     assert fetch(server, "GET", target.replace("604800", "604799")).code == "SignatureDoesNotMatch"
 
@@ -191,10 +194,140 @@ def test_two_signatures_and_sessions_are_refused(server, client, bucket):
     assert (answer.status, answer.code) == (400, "InvalidToken"), answer
 
 
-def test_signature_version_2_is_refused_with_a_hint(server, s3, bucket):
-    """What boto3 makes unless it is told otherwise."""
-    answer = fetch(server, "PUT", url(s3, "put_object", bucket, Key="k"), b"lost")
-    assert (answer.status, answer.code) == (400, "InvalidRequest") and b"s3v4" in answer.body, answer
+def presigned_v2(
+    client: Client, method: str, path: str, query: str = "", expires: int | str | None = None, headers: str = "", secret: str | None = None,
+) -> str:  # fmt: skip
+    """A URL signed by version 2 by hand; `query` is signed as it stands, `headers` are lines of the string to sign."""
+    expires = str(int(time.time()) + 60 if expires is None else expires)
+    resource = path + (f"?{query}" if query else "")
+    to_sign = f"{method}\n\n\n{expires}\n{headers}{resource}"
+    signature = base64.b64encode(hmac.digest((secret or client.secret).encode(), to_sign.encode(), "sha1"))
+    parameters = {"AWSAccessKeyId": client.access_key_id, "Expires": expires, "Signature": signature}
+    return f"{path}?{query}{'&' if query else ''}{urllib.parse.urlencode(parameters)}"
+
+
+def test_boto3_signs_urls_by_version_2_unless_told(server, s3, client, bucket):
+    put = url(s3, "put_object", bucket, Key=KEY, ContentType="text/x", Metadata={"Color": " blue  green "}, Tagging="a=b")
+    assert "AWSAccessKeyId=" in put and "X-Amz" not in put, put
+    assert fetch(server, "PUT", put, b"hello").status == 200
+    got = fetch(server, "GET", url(s3, "get_object", bucket, Key=KEY), headers={"range": "bytes=1-3"})
+    assert (got.status, got.body, got.headers["content-type"]) == (206, b"ell", "text/x"), got
+    assert (got.headers["x-amz-meta-color"], got.headers["x-amz-tagging-count"]) == ("blue  green", "1"), got
+    # The header that the uploader sends by itself may say the same, and nothing else.
+    assert fetch(server, "PUT", put, b"hello", {"content-type": "text/x"}).status == 200
+    assert fetch(server, "PUT", put, b"lost", {"content-type": "text/y"}).code == "InvalidArgument"
+    disposition = 'attachment; filename="a+b ü.txt"'
+    got = fetch(server, "GET", url(s3, "get_object", bucket, Key=KEY, ResponseContentDisposition=disposition))
+    assert got.body == b"hello" and got.headers["content-disposition"].startswith("attachment; filename="), got
+    assert fetch(server, "HEAD", url(s3, "head_object", bucket, Key=KEY)).headers["content-length"] == "5"
+    tags = fetch(server, "GET", url(s3, "get_object_tagging", bucket, Key=KEY))
+    assert tags.status == 200 and b"<Key>a</Key>" in tags.body, tags
+    for method in ["list_objects", "list_objects_v2"]:
+        listed = fetch(server, "GET", url(s3, method, bucket, Prefix="a dir/"))
+        assert listed.status == 200 and listed.body.count(b"<Key>") == 1, listed
+    assert fetch(server, "GET", url(s3, "get_bucket_location", bucket)).status == 200
+    assert fetch(server, "HEAD", url(s3, "head_bucket", bucket)).status == 200
+    assert b"<Buckets>" in fetch(server, "GET", s3.generate_presigned_url("list_buckets")).body
+    assert fetch(server, "DELETE", url(s3, "delete_object", bucket, Key=KEY)).status == 204
+    assert client.request("HEAD", key_path(bucket, KEY)).status == 404
+
+
+def test_parts_go_to_urls_of_version_2(server, s3, bucket):
+    upload = s3.create_multipart_upload(Bucket=bucket, Key=KEY)["UploadId"]
+    etag = fetch(server, "PUT", url(s3, "upload_part", bucket, Key=KEY, UploadId=upload, PartNumber=1), b"hello").headers["etag"]
+    parts = {"Parts": [{"ETag": etag, "PartNumber": 1}]}
+    s3.complete_multipart_upload(Bucket=bucket, Key=KEY, UploadId=upload, MultipartUpload=parts)
+    assert fetch(server, "GET", url(s3, "get_object", bucket, Key=KEY)).body == b"hello"
+
+
+def test_a_digest_in_a_url_of_version_2_is_kept(server, s3, client, bucket):
+    digest = base64.b64encode(hashlib.md5(b"hello").digest()).decode()
+    put = url(s3, "put_object", bucket, Key="k", ContentMD5=digest)
+    assert fetch(server, "PUT", put, b"lost").code == "BadDigest"
+    assert fetch(server, "PUT", put, b"hello").status == 200
+    put = url(s3, "put_object", bucket, Key="k", ChecksumCRC32="m+Pgow==", ChecksumAlgorithm="CRC32")
+    assert fetch(server, "PUT", put, b"lost").code == "BadDigest"
+    assert fetch(server, "PUT", put, b"1234").status == 200
+    put = url(s3, "put_object", bucket, Key="k", ServerSideEncryption="AES256")
+    assert fetch(server, "PUT", put, b"lost").code == "NotImplemented"
+    # The algorithm alone is only what the SDK would have used.
+    assert fetch(server, "PUT", url(s3, "put_object", bucket, Key="k", ChecksumAlgorithm="CRC32"), b"last").status == 200
+    assert client.request("GET", f"/{bucket}/k").body == b"last"
+
+
+def test_the_aws_cli_presigns_without_configuration(server, aws, client, bucket):
+    client.request("PUT", key_path(bucket, KEY), body=b"hello")
+    target = aws("s3", "presign", f"s3://{bucket}/{KEY}", "--expires-in", "604800").strip()
+    assert "AWSAccessKeyId=" in target, target
+    assert fetch(server, "GET", target).body == b"hello"
+
+
+def test_a_url_of_version_2_serves_what_it_was_signed_for(server, s3, client, bucket):
+    client.request("PUT", f"/{bucket}/k", body=b"kept")
+    get = url(s3, "get_object", bucket, Key="k")
+    for method in ["HEAD", "PUT", "DELETE"]:
+        assert fetch(server, method, get, b"lost" if method == "PUT" else b"").status == 403, method
+    expires = urllib.parse.parse_qs(get.split("?")[1])["Expires"][0]
+    tampered = [
+        get.replace("/k?", "/other?"), get.replace(f"Expires={expires}", f"Expires={int(expires) + 1}"), get + "&x-amz-acl=private",
+        get + "&acl", get + "&uploadId=1", get + "&versionId=null", get + "&response-content-type=text/html", get + "&content-type=text/x",
+        get.replace("Signature=", "Signature=A"), get.replace("Signature=", "Signature=&x="), presigned_v2(client, "GET", f"/{bucket}/k", secret="w"),
+    ]  # fmt: skip
+    for bad in tampered:
+        answer = fetch(server, "GET", bad)
+        assert (answer.status, answer.code) == (403, "SignatureDoesNotMatch"), (bad, answer)
+    put = presigned_v2(client, "PUT", f"/{bucket}/k")
+    for headers in [{"x-amz-meta-a": "b"}, {"x-amz-copy-source": f"{bucket}/other"}, {"content-type": "text/x"}]:
+        assert fetch(server, "PUT", put, b"lost", headers).code == "SignatureDoesNotMatch", headers
+    assert client.request("GET", f"/{bucket}/k").body == b"kept"
+    assert fetch(server, "PUT", presigned_v2(client, "PUT", f"/{bucket}/k", headers="x-amz-meta-a:b\n"), b"new", {"x-amz-meta-a": "b"}).status == 200
+    assert client.request("HEAD", f"/{bucket}/k").headers["x-amz-meta-a"] == "b"
+    other = Client(server.port, "nobody", "wrong")
+    assert fetch(server, "GET", presigned_v2(other, "GET", f"/{bucket}/k")).code == "InvalidAccessKeyId"
+
+
+def test_a_url_of_version_2_has_its_time(server, client, bucket):
+    client.request("PUT", f"/{bucket}/k", body=b"kept")
+    path, now = f"/{bucket}/k", int(time.time())
+    assert fetch(server, "GET", presigned_v2(client, "GET", path, expires=now + 604_800)).body == b"kept"
+    for expires, said in [
+        (now - 2, b"<Message>Request has expired</Message>"), (now + 604_800 + 1000, b"604800 seconds"), (2**70, b"604800 seconds"),
+        ("x", b"Invalid date"), ("", b"Invalid date"), ("-1", b"Invalid date"),
+    ]:  # fmt: skip
+        answer = fetch(server, "GET", presigned_v2(client, "GET", path, expires=expires))
+        assert (answer.status, answer.code) == (403, "AccessDenied") and said in answer.body, (expires, answer)
+    good = presigned_v2(client, "GET", path)
+    for bad in [good.replace("&Expires=", "&x="), f"{good}&Expires={now + 60}", f"{good}&Signature=x"]:
+        answer = fetch(server, "GET", bad)
+        assert (answer.status, answer.code) == (403, "AccessDenied") and b"Query-string authentication requires" in answer.body, (bad, answer)
+
+
+def test_version_2_stands_alone_and_in_the_query(server, client, bucket):
+    path = f"/{bucket}/k"
+    good = presigned_v2(client, "PUT", path)
+    v4 = presigned(client, "PUT", path).split("?")[1]
+    for target, headers in [(f"{good}&{v4}", {}), (good, {"authorization": "Bearer a:b"}), (f"{good}&X-Jay-Token=t", {})]:
+        answer = fetch(server, "PUT", target, b"lost", headers)
+        assert (answer.status, answer.code) == (400, "InvalidArgument"), answer
+    answer = fetch(server, "PUT", path, b"lost", {"authorization": f"AWS {client.access_key_id}:x", "date": "Tue, 27 Mar 2007 19:36:42 GMT"})
+    assert (answer.status, answer.code) == (400, "InvalidRequest") and b"AWS4-HMAC-SHA256" in answer.body, answer
+    chunked = {"content-encoding": "aws-chunked", "x-amz-decoded-content-length": "4", "x-amz-content-sha256": "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"}
+    lines = "".join(f"{name}:{value}\n" for name, value in sorted(chunked.items()) if name.startswith("x-amz-"))
+    answer = fetch(server, "PUT", presigned_v2(client, "PUT", path, headers=lines), b"lost", chunked)
+    assert (answer.status, answer.code) == (400, "InvalidRequest"), answer
+    assert client.request("HEAD", path).status == 404
+
+
+def test_version_2_signs_the_bucket_of_the_host(new_server):
+    server = new_server(JAY_VHOST_DOMAIN="jay.test").start()
+    client = server.client()
+    assert client.request("PUT", "/in-the-host").status == 200
+    assert client.request("PUT", "/in-the-host/k", body=b"hello").status == 200
+    for path in ["/k", "/"]:
+        target = presigned_v2(client, "GET", f"/in-the-host{path}").removeprefix("/in-the-host")
+        answer = fetch(server, "GET", target, headers={"host": "In-The-Host.jay.test:9000"})
+        assert answer.status == 200, answer
+        assert fetch(server, "GET", target, headers={"host": "other.jay.test"}).code == "SignatureDoesNotMatch"
 
 
 def test_a_configured_region_must_be_in_the_url(new_server):

@@ -257,6 +257,21 @@ impl Engine {
         self.service.signing_key(access_key_id, date, region)
     }
 
+    /// Who signed `string_to_sign` by signature version 2: HMAC-SHA1.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidAccessKeyId`] when the key is unknown, revoked or expired, else
+    /// [`ErrorKind::SignatureDoesNotMatch`].
+    pub fn verify_v2(
+        &self,
+        access_key_id: &str,
+        string_to_sign: &[u8],
+        signature: &[u8],
+    ) -> Result<Caller> {
+        self.service
+            .verify_v2(access_key_id, string_to_sign, signature)
+    }
+
     /// Who calls with this access key and secret.
     ///
     /// # Errors

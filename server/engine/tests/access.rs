@@ -55,6 +55,28 @@ async fn wrong_secrets_and_unknown_ids_look_alike() {
     }
 }
 
+/// The signature comes from Python: `hmac.digest(b"a:secret", b"to sign", "sha1").hex()`.
+#[tokio::test]
+async fn signatures_of_version_2_are_checked_with_the_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, _) = open(dir.path()).await;
+    let signature =
+        b"\x7f\x54\x9a\x97\xcb\x85\xd6\xd2\x6e\x4d\x9f\x52\xa3\x73\x78\x39\xd0\x44\xf7\x0f";
+    let caller = engine.verify_v2("key", b"to sign", signature).unwrap();
+    assert_eq!(caller.token_id(), "key");
+    let refused = |id, text: &str, signature| {
+        let result = engine.verify_v2(id, text.as_bytes(), signature);
+        result.unwrap_err().kind()
+    };
+    let mismatch = ErrorKind::SignatureDoesNotMatch;
+    assert_eq!(refused("key", "to sigN", signature), mismatch);
+    assert_eq!(refused("key", "to sign", b""), mismatch);
+    assert_eq!(
+        refused("other", "to sign", signature),
+        ErrorKind::InvalidAccessKeyId
+    );
+}
+
 #[tokio::test]
 async fn a_link_carries_the_rights_of_its_token() {
     let dir = tempfile::tempdir().unwrap();

@@ -12,6 +12,7 @@ use super::{
     error::{Error, Result},
     link,
     payload::ContentHash,
+    sigv2,
     sigv4::{self, Authorization, Chain, Claim, presigned},
     uri::Query,
 };
@@ -27,8 +28,8 @@ pub(crate) enum Mechanism {
     Presigned,
     /// `X-Jay-Signature` and its companions in the query. As in the original, the header does not matter then.
     Link,
-    /// Signature version 2 in the query.
-    Outdated,
+    /// `AWSAccessKeyId`, `Expires` and `Signature` in the query: signature version 2.
+    PresignedV2,
     /// Not at all.
     Absent,
 }
@@ -38,9 +39,9 @@ impl Mechanism {
     pub(crate) fn of(headers: &HeaderMap, query: &Query) -> Result<Self> {
         let authorization = headers.get(header::AUTHORIZATION);
         let is_presigned = presigned::is_presigned(query);
-        let is_outdated = query.has("AWSAccessKeyId") && query.has("Signature");
+        let is_presigned_v2 = sigv2::is_presigned(query);
         let is_link = link::is_link(query);
-        let in_query = [is_presigned, is_outdated, is_link];
+        let in_query = [is_presigned, is_presigned_v2, is_link];
         let in_query = in_query.iter().filter(|is| **is).count();
         if in_query > 1 || in_query == 1 && !is_link && authorization.is_some() {
             return Err(only_one());
@@ -48,7 +49,7 @@ impl Mechanism {
         Ok(match authorization {
             _ if is_link => Self::Link,
             _ if is_presigned => Self::Presigned,
-            _ if is_outdated => Self::Outdated,
+            _ if is_presigned_v2 => Self::PresignedV2,
             Some(value) if bearer(value.as_bytes()).is_some() => Self::Bearer,
             Some(_) => Self::Header,
             None => Self::Absent,
@@ -76,8 +77,8 @@ impl Proof {
         must_have_no_session(parts, query)?;
         match mechanism {
             Mechanism::Header => {
-                let (hash, hash_text) = ContentHash::of(&parts.headers)?;
                 let authorization = Authorization::of(&parts.headers)?;
+                let (hash, hash_text) = ContentHash::of(&parts.headers)?;
                 let (rules, now) = (settings.signature_rules(), Timestamp::now());
                 let claim = Claim::of(authorization, parts, query, hash_text, rules, now)?;
                 Self::signed(engine, settings, claim, hash, parts)
@@ -89,10 +90,14 @@ impl Proof {
             }
             Mechanism::Bearer => Self::of_caller(by_bearer(engine, &parts.headers)?, parts),
             Mechanism::Link => Self::of_caller(link::verify(engine, parts, query)?, parts),
-            Mechanism::Outdated => Err(sigv4::only_v4().with_hint(
-                "For boto3, which signs URLs by version 2 unless told: \
-                 Config(signature_version='s3v4').",
-            )),
+            Mechanism::PresignedV2 => {
+                let (caller, hash) = sigv2::verify(engine, settings, parts, query)?;
+                Ok(Self {
+                    caller,
+                    hash,
+                    chain: None,
+                })
+            }
             Mechanism::Absent if overrides(query) => Err(Error::new(
                 ErrorKind::InvalidRequest,
                 "Request specific response headers cannot be used for anonymous GET requests.",
@@ -213,7 +218,7 @@ mod tests {
             ("X-Amz-Algorithm=1", None, Presigned),
             ("X-Jay-Token=t", None, Link),
             ("X-Jay-Token=t", v4, Link),
-            ("AWSAccessKeyId=a&Signature=s&Expires=1", None, Outdated),
+            ("AWSAccessKeyId=a&Signature=s&Expires=1", None, PresignedV2),
         ] {
             assert_eq!(
                 mechanism(query, authorization).unwrap(),

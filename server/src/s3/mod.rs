@@ -26,6 +26,7 @@ mod page;
 mod payload;
 mod range;
 mod router;
+mod sigv2;
 mod sigv4;
 mod tagging;
 mod uri;
@@ -258,11 +259,13 @@ impl S3 {
 
 /// The request with the headers that a presigned URL carries in its query.
 fn merged(mechanism: Mechanism, parts: &Parts, query: &Query) -> Result<Option<Parts>> {
-    if mechanism != Mechanism::Presigned {
-        return Ok(None);
-    }
+    let headers = match mechanism {
+        Mechanism::Presigned => presigned::with_hoisted(&parts.headers, query)?,
+        Mechanism::PresignedV2 => sigv2::with_hoisted(&parts.headers, query)?,
+        _ => return Ok(None),
+    };
     let mut merged = parts.clone();
-    merged.headers = presigned::with_hoisted(&parts.headers, query)?;
+    merged.headers = headers;
     Ok(Some(merged))
 }
 

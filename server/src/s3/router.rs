@@ -16,7 +16,7 @@ use super::{
 /// Query parameters that name a sub-resource or a variant of an operation.
 ///
 /// Source: S3 API, "Actions", the request syntax of each.
-const SUB_RESOURCES: &[&str] = &[
+pub(crate) const SUB_RESOURCES: &[&str] = &[
     "abac",
     "accelerate",
     "acl",
@@ -178,7 +178,7 @@ impl Target {
         let some = |text: String| Some(text).filter(|text| !text.is_empty());
         let path = parts.uri.path();
         let path = path.strip_prefix('/').unwrap_or(path);
-        if let Some(bucket) = sigv4::host(parts).and_then(|host| bucket_of_host(host, domains)) {
+        if let Some(bucket) = Self::bucket_in_host(parts, domains) {
             return Ok(Self {
                 bucket: Some(bucket),
                 key: some(uri::decode_path(path)?),
@@ -193,6 +193,11 @@ impl Target {
             bucket: Some(bucket),
             key: some(key),
         })
+    }
+
+    /// The bucket of a request whose host is below one of `domains`.
+    pub(crate) fn bucket_in_host(parts: &Parts, domains: &[String]) -> Option<String> {
+        sigv4::host(parts).and_then(|host| bucket_of_host(host, domains))
     }
 }
 

@@ -26,7 +26,7 @@ use super::{
 /// The name of the algorithm, which opens the header and the string to sign.
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 /// Largest difference between the client's clock and ours.
-const SKEW_SECONDS_MAX: i64 = 15 * 60;
+pub(crate) const SKEW_SECONDS_MAX: i64 = 15 * 60;
 /// Most names in `SignedHeaders`.
 const SIGNED_HEADERS_MAX: usize = 256;
 

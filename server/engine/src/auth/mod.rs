@@ -2,9 +2,10 @@
 //!
 //! Fronts prove who calls (by a signing key from here); the service asks [`authorize`] and nothing else does.
 //! A token's secret leaves this module only as a signing key, the store's signing secret not at all: links are
-//! made and checked in [`link`].
+//! made and checked in [`link`], signatures of version 2 checked in [`sigv2`].
 
 pub(crate) mod link;
+mod sigv2;
 
 use std::{
     collections::HashMap,

@@ -54,14 +54,29 @@ impl Service {
         date: &str,
         region: &str,
     ) -> Result<(Caller, SigningKey)> {
-        let token = self.usable_token(id)?.ok_or_else(|| {
-            Error::new(
-                ErrorKind::InvalidAccessKeyId,
-                "The access key id you provided does not exist here, is revoked or has expired.",
-            )
-        })?;
+        let token = self.usable_token(id)?.ok_or_else(no_such_access_key)?;
         let key = self.secrets.signing_key(id, &token, date, region)?;
         Ok((Caller::new(id, token), key))
+    }
+
+    pub(crate) fn verify_v2(
+        &self,
+        id: &str,
+        string_to_sign: &[u8],
+        signature: &[u8],
+    ) -> Result<Caller> {
+        let token = self.usable_token(id)?.ok_or_else(no_such_access_key)?;
+        if self
+            .secrets
+            .verify_v2(id, &token, string_to_sign, signature)?
+        {
+            return Ok(Caller::new(id, token));
+        }
+        Err(Error::new(
+            ErrorKind::SignatureDoesNotMatch,
+            "The request signature we calculated does not match the signature you provided. \
+             Check your key and signing method.",
+        ))
     }
 
     pub(crate) fn bearer(&self, id: &str, secret: &str) -> Result<Caller> {
@@ -194,4 +209,11 @@ impl Service {
             .await?;
         Ok((id, true))
     }
+}
+
+fn no_such_access_key() -> Error {
+    Error::new(
+        ErrorKind::InvalidAccessKeyId,
+        "The access key id you provided does not exist here, is revoked or has expired.",
+    )
 }

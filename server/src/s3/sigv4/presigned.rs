@@ -160,6 +160,16 @@ fn content_hash<'a>(
 ///
 /// Not the value of a checksum: SDKs put that of an empty body there, whatever body follows.
 pub(crate) fn with_hoisted(headers: &HeaderMap, query: &Query) -> Result<HeaderMap> {
+    merge(headers, query, is_hoisted)
+}
+
+/// The headers with the parameters that are headers, said of a name in lower case. Both may say the same, but
+/// not something else.
+pub(crate) fn merge(
+    headers: &HeaderMap,
+    query: &Query,
+    is_hoisted: impl Fn(&str) -> bool,
+) -> Result<HeaderMap> {
     let mut merged = headers.clone();
     for (parameter, value) in query.iter() {
         let name = parameter.to_ascii_lowercase();
