@@ -1,6 +1,7 @@
 """boto3 with its default settings: what today's SDKs send."""
 
 import base64
+import datetime
 import hashlib
 import io
 import os
@@ -204,6 +205,37 @@ def test_delete_a_thousand(s3, bucket):
     s3.put_object(Bucket=bucket, Key="last", Body=b"x")
     quiet = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "last"}], "Quiet": True})
     assert "Deleted" not in quiet
+
+
+def test_deletes_under_conditions(s3, bucket):
+    failed, old = ("PreconditionFailed", 412), datetime.datetime(2015, 1, 1)
+    put = lambda: s3.put_object(Bucket=bucket, Key="k", Body=b"hello")["ETag"]  # noqa: E731
+    etag = put()
+    modified = s3.head_object(Bucket=bucket, Key="k")["LastModified"]
+    for wrong in [{"IfMatch": "bad"}, {"IfMatchSize": 6}, {"IfMatchLastModifiedTime": old}, {"IfMatch": etag, "IfMatchSize": 0}]:
+        assert refused(s3.delete_object, Bucket=bucket, Key="k", **wrong) == failed, wrong
+    s3.delete_object(Bucket=bucket, Key="k", IfMatch=etag, IfMatchSize=5, IfMatchLastModifiedTime=modified)
+    assert refused(s3.head_object, Bucket=bucket, Key="k") == ("404", 404)
+    # Where there is no object, there is nothing to hold.
+    for gone in [{"IfMatch": "bad"}, {"IfMatch": "*"}, {"IfMatchSize": 6}, {"IfMatchLastModifiedTime": old}]:
+        assert s3.delete_object(Bucket=bucket, Key="k", **gone)["ResponseMetadata"]["HTTPStatusCode"] == 204
+    put()
+    s3.delete_object(Bucket=bucket, Key="k", IfMatch="*")
+    assert refused(s3.head_object, Bucket=bucket, Key="k") == ("404", 404)
+
+
+def test_deletes_of_many_under_conditions(s3, bucket):
+    etag = {key: s3.put_object(Bucket=bucket, Key=key, Body=key.encode())["ETag"] for key in "abcdef"}
+    modified = s3.head_object(Bucket=bucket, Key="e")["LastModified"]
+    answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": [
+        {"Key": "a", "ETag": etag["b"]}, {"Key": "b", "ETag": etag["b"]}, {"Key": "c", "Size": 2}, {"Key": "d"},
+        {"Key": "e", "LastModifiedTime": modified, "Size": 1}, {"Key": "f", "LastModifiedTime": datetime.datetime(2015, 1, 1)},
+        {"Key": "none", "ETag": "bad"},
+    ]})  # fmt: skip
+    assert [error["Code"] for error in answer["Errors"]] == ["PreconditionFailed"] * 3, answer
+    assert [error["Key"] for error in answer["Errors"]] == ["a", "c", "f"]
+    assert [deleted["Key"] for deleted in answer["Deleted"]] == ["b", "d", "e", "none"]
+    assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["a", "c", "f"]
 
 
 def test_unknown_buckets_and_bad_names(s3, server):

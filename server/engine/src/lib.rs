@@ -410,6 +410,22 @@ impl Engine {
         self.service.delete_object(caller, bucket, key).await
     }
 
+    /// Deletes an object if the conditions hold for it; fine when there is none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::PreconditionFailed`] when there is another one.
+    pub async fn delete_object_if(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        conditions: &DeleteConditions,
+    ) -> Result<()> {
+        self.service
+            .delete_object_if(caller, bucket, key, conditions)
+            .await
+    }
+
     /// Deletes many objects in shared commits: one result a key, in order.
     pub async fn delete_objects(
         &self,

@@ -421,6 +421,35 @@ pub struct ReadConditions {
     pub if_unmodified_since: Option<Timestamp>,
 }
 
+/// What must hold for an object to be deleted. Where there is no object there is nothing to hold: a delete that
+/// is sent again, because its answer was lost, succeeds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeleteConditions {
+    /// The ETag must be this.
+    pub if_match: Option<ETag>,
+    /// The size must be this, in bytes.
+    pub if_match_size: Option<u64>,
+    /// The object must have been modified in this second.
+    pub if_match_modified: Option<Timestamp>,
+}
+
+impl DeleteConditions {
+    /// Decides for the object that is there.
+    ///
+    /// ```
+    /// use jay_engine::{DeleteConditions, ETag, Timestamp};
+    /// let conditions = DeleteConditions { if_match_modified: Some(Timestamp(1000)), ..Default::default() };
+    /// assert!(conditions.hold(&ETag::new("e"), 5, Timestamp(1999)));
+    /// assert!(!conditions.hold(&ETag::new("e"), 5, Timestamp(2000)));
+    /// ```
+    pub fn hold(&self, etag: &ETag, size: u64, modified: Timestamp) -> bool {
+        let is_second = |wanted: Timestamp| wanted.0 / 1000 == modified.0 / 1000;
+        self.if_match.as_ref().is_none_or(|wanted| wanted == etag)
+            && self.if_match_size.is_none_or(|wanted| wanted == size)
+            && self.if_match_modified.is_none_or(is_second)
+    }
+}
+
 /// How a conditional read goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadOutcome {

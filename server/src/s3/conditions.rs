@@ -1,10 +1,13 @@
 //! Preconditions: of reads, decided here on what was read; of writes, handed to the engine, which decides
 //! them inside the commit.
 //!
-//! Source: RFC 9110, section 13; S3 API, GetObject and PutObject.
+//! Source: RFC 9110, section 13; S3 API, GetObject, PutObject and DeleteObject.
 
 use http::{HeaderMap, HeaderName, header};
-use jay_engine::{Conditions, ETag, ErrorKind, ObjectInfo, ReadConditions, ReadOutcome, Timestamp};
+use jay_engine::{
+    Conditions, DeleteConditions, ETag, ErrorKind, ObjectInfo, ReadConditions, ReadOutcome,
+    Timestamp,
+};
 use jiff::fmt::rfc2822::DateTimeParser;
 
 use super::{
@@ -12,6 +15,12 @@ use super::{
     invalid_argument,
 };
 use crate::planted::{self, Fault};
+
+const UNKNOWN_TO_DELETES: [HeaderName; 3] = [
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+];
 
 /// How a conditional read goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,18 +142,73 @@ pub(crate) fn of_write(headers: &HeaderMap) -> Result<Conditions> {
 
 /// Refuses a precondition on an operation that has none.
 pub(crate) fn must_be_absent(headers: &HeaderMap) -> Result<()> {
-    let names = [
-        header::IF_MATCH,
-        header::IF_NONE_MATCH,
-        header::IF_MODIFIED_SINCE,
-        header::IF_UNMODIFIED_SINCE,
-    ];
+    must_be_absent_of(headers, &[header::IF_MATCH])?;
+    must_be_absent_of(headers, &UNKNOWN_TO_DELETES)
+}
+
+fn must_be_absent_of(headers: &HeaderMap, names: &[HeaderName]) -> Result<()> {
     match names.iter().find(|name| headers.contains_key(*name)) {
         None => Ok(()),
         Some(name) => Err(Error::not_implemented(&format!(
-            "The header '{name}' of a delete"
+            "The header '{name}' of this operation"
         ))),
     }
+}
+
+/// Reads the preconditions of a DELETE; `None` without any. `If-Match: *` is none: where there is no object,
+/// nothing can be lost.
+///
+/// Source: S3 API, DeleteObject; that all of them hold where there is no object: Ceph's s3-tests.
+pub(crate) fn of_delete(headers: &HeaderMap) -> Result<Option<DeleteConditions>> {
+    const SIZE: HeaderName = HeaderName::from_static("x-amz-if-match-size");
+    const MODIFIED: HeaderName = HeaderName::from_static("x-amz-if-match-last-modified-time");
+    must_be_absent_of(headers, &UNKNOWN_TO_DELETES)?;
+    let text = |name: &HeaderName| {
+        let value = headers.get(name);
+        value.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    let mut conditions = DeleteConditions {
+        if_match: match tags(headers, &header::IF_MATCH).as_deref() {
+            None | Some(["*"]) => None,
+            Some([tag]) if !tag.is_empty() => Some(ETag::new(*tag)),
+            Some(_) => return Err(Error::not_implemented("An If-Match with several ETags")),
+        },
+        ..DeleteConditions::default()
+    };
+    if let Some(text) = text(&SIZE) {
+        conditions.if_match_size = Some(size(SIZE.as_str(), &text)?);
+    }
+    if let Some(text) = text(&MODIFIED) {
+        conditions.if_match_modified = Some(modified(MODIFIED.as_str(), &text)?);
+    }
+    Ok(Some(conditions).filter(|conditions| *conditions != DeleteConditions::default()))
+}
+
+/// The ETag of a key to delete, with or without quotes; `None` for any.
+pub(crate) fn etag(text: &str) -> Option<ETag> {
+    let tag = bare(text);
+    (tag != "*").then(|| ETag::new(tag))
+}
+
+/// A size to hold an object against.
+pub(crate) fn size(name: &str, text: &str) -> Result<u64> {
+    let text = text.trim();
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let size = text.parse().ok().filter(|_| is_number);
+    size.ok_or_else(|| invalid_argument(name, text, "it is a number of bytes"))
+}
+
+/// A time to hold an object against: an HTTP date, or one of RFC 3339 as in listings.
+pub(crate) fn modified(name: &str, text: &str) -> Result<Timestamp> {
+    let rfc_3339 = || {
+        let time: Option<jiff::Timestamp> = text.trim().parse().ok();
+        time.map(jiff::Timestamp::as_second)
+    };
+    let seconds = date(text).or_else(rfc_3339);
+    let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    seconds
+        .map(|seconds| Timestamp(seconds.saturating_mul(1000)))
+        .ok_or_else(|| invalid_argument(name, text, "it is an HTTP date"))
 }
 
 /// The ETags of a header, without quotes and weakness; S3 takes them without quotes too.
@@ -156,14 +220,17 @@ fn tags<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Vec<&'a str>> {
         .get_all(name)
         .iter()
         .flat_map(|value| value.to_str());
-    let tags = values.flat_map(|value| value.split(',')).map(|tag| {
-        let tag = tag.trim();
-        let tag = tag.strip_prefix("W/").unwrap_or(tag);
-        tag.strip_prefix('"')
-            .and_then(|tag| tag.strip_suffix('"'))
-            .unwrap_or(tag)
-    });
-    Some(tags.collect())
+    let tags = values.flat_map(|value| value.split(','));
+    Some(tags.map(bare).collect())
+}
+
+/// An ETag without quotes and weakness.
+fn bare(tag: &str) -> &str {
+    let tag = tag.trim();
+    let tag = tag.strip_prefix("W/").unwrap_or(tag);
+    tag.strip_prefix('"')
+        .and_then(|tag| tag.strip_suffix('"'))
+        .unwrap_or(tag)
 }
 
 fn date(text: &str) -> Option<i64> {
@@ -299,16 +366,79 @@ mod tests {
                 "{name}"
             );
         }
-        assert!(must_be_absent(&headers(&[("if-match", "\"e\"")])).is_err());
+    }
+
+    #[test]
+    fn operations_without_conditions_refuse_them() {
+        for name in [
+            "if-match",
+            "if-none-match",
+            "if-modified-since",
+            "if-unmodified-since",
+        ] {
+            let error = must_be_absent(&headers(&[(name, "*")])).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotImplemented, "{name}");
+        }
+        assert!(must_be_absent(&HeaderMap::new()).is_ok());
+    }
+
+    #[test]
+    fn deletes_take_a_tag_a_size_and_a_date() {
+        let of = |name, value| of_delete(&headers(&[(name, value)]));
+        let some = |conditions| Some(Some(conditions));
+        let default = DeleteConditions::default;
+        assert_eq!(of_delete(&HeaderMap::new()).ok(), Some(None));
+        assert_eq!(of("if-match", "*").ok(), Some(None));
+        let if_match = Some(ETag::new("e"));
+        for tag in ["\"e\"", "e"] {
+            let expected = DeleteConditions {
+                if_match: if_match.clone(),
+                ..default()
+            };
+            assert_eq!(of("if-match", tag).ok(), some(expected));
+        }
+        let if_match_size = Some(0);
+        let expected = DeleteConditions {
+            if_match_size,
+            ..default()
+        };
+        assert_eq!(of("x-amz-if-match-size", "0").ok(), some(expected));
+        for date in [AT, "2013-05-24T00:00:01.999Z"] {
+            let expected = DeleteConditions {
+                if_match_modified: Some(Timestamp(1_369_353_601_000)),
+                ..default()
+            };
+            let name = "x-amz-if-match-last-modified-time";
+            assert_eq!(of(name, date).ok(), some(expected));
+        }
+        for (name, value, kind) in [
+            ("if-match", "\"a\", \"b\"", ErrorKind::NotImplemented),
+            ("if-match", "", ErrorKind::NotImplemented),
+            ("if-none-match", "*", ErrorKind::NotImplemented),
+            ("if-unmodified-since", AT, ErrorKind::NotImplemented),
+            ("x-amz-if-match-size", "", ErrorKind::InvalidArgument),
+            ("x-amz-if-match-size", "+1", ErrorKind::InvalidArgument),
+            (
+                "x-amz-if-match-last-modified-time",
+                "soon",
+                ErrorKind::InvalidArgument,
+            ),
+        ] {
+            assert_eq!(of(name, value).unwrap_err().kind(), kind, "{name}: {value}");
+        }
     }
 
     proptest! {
         #[test]
         fn hostile_values_never_panic(text in "[ -~]*") {
-            for name in ["if-match", "if-none-match", "if-modified-since", "if-range"] {
+            for name in [
+                "if-match", "if-none-match", "if-modified-since", "if-range", "x-amz-if-match-size",
+                "x-amz-if-match-last-modified-time",
+            ] {
                 let headers = headers(&[(name, &text)]);
                 let _ = of_read(&headers, &info());
                 let _ = of_write(&headers);
+                let _ = of_delete(&headers);
                 let _ = range_holds(&headers, &info());
             }
         }

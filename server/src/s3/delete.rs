@@ -2,15 +2,16 @@
 //!
 //! Source: S3 API, DeleteObjects.
 
-use std::error;
+use std::{error, mem};
 
 use bytes::Bytes;
 use http::Response;
-use jay_engine::{BucketName, ErrorKind, ObjectKey};
+use jay_engine::{BucketName, DeleteConditions, ErrorKind, ObjectKey};
 
 use super::{
     Call,
     body::Body,
+    conditions,
     error::{Error, Result},
     payload::Payload,
     xml::{self, Step, Writer, malformed},
@@ -32,27 +33,30 @@ where
 {
     let document = payload.xml(call).await?;
     let Deletion { entries, is_quiet } = parse(&document)?;
-    let valid: Vec<_> = entries
+    let unconditional: Vec<_> = entries
         .iter()
+        .filter(|entry| entry.conditions.is_none())
         .filter_map(|entry| entry.key.clone().ok())
         .collect();
-    let results = call
-        .engine
-        .delete_objects(call.caller, &bucket, &valid)
-        .await?;
-    let mut results = results
-        .into_iter()
-        .map(|result| result.map_err(Error::from));
-    let results: Vec<_> = entries
-        .into_iter()
-        .map(|entry| {
-            let result = match entry.key {
-                Ok(_) => results.next().unwrap_or_else(|| Err(unanswered())),
-                Err((kind, message)) => Err(Error::new(kind, message)),
-            };
-            (entry.text, result)
-        })
-        .collect();
+    let (engine, caller) = (call.engine, call.caller);
+    // Those go in shared commits; what has a condition goes alone, since it may fail alone.
+    let shared = engine.delete_objects(caller, &bucket, &unconditional);
+    let mut shared = shared.await?.into_iter();
+    let mut results = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let result = match (entry.key, entry.conditions) {
+            (Err((kind, message)), _) => Err(Error::new(kind, message)),
+            (Ok(_), None) => match shared.next() {
+                Some(result) => result.map_err(Error::from),
+                None => Err(unanswered()),
+            },
+            (Ok(key), Some(conditions)) => {
+                let deleted = engine.delete_object_if(caller, &bucket, &key, &conditions);
+                deleted.await.map_err(Error::from)
+            }
+        };
+        results.push((entry.text, result));
+    }
     Ok(xml_response(render(&results, is_quiet)))
 }
 
@@ -68,6 +72,7 @@ struct Deletion {
 struct Entry {
     text: String,
     key: std::result::Result<ObjectKey, (ErrorKind, String)>,
+    conditions: Option<DeleteConditions>,
 }
 
 fn parse(document: &[u8]) -> Result<Deletion> {
@@ -75,13 +80,14 @@ fn parse(document: &[u8]) -> Result<Deletion> {
     let mut quiet: Option<bool> = None;
     let mut key: Option<String> = None;
     let mut version: Option<String> = None;
+    let mut conditions = DeleteConditions::default();
     xml::read(document, |step| {
         match step {
             Step::Open("Delete" | "Delete/Quiet" | "Delete/Object") => {}
             Step::Open("Delete/Object/Key" | "Delete/Object/VersionId") => {}
             Step::Open(
                 "Delete/Object/ETag" | "Delete/Object/LastModifiedTime" | "Delete/Object/Size",
-            ) => return Err(Error::not_implemented("A condition on a key to delete")),
+            ) => {}
             Step::Open(_) => return Err(malformed("it has an unknown element")),
             Step::Close("Delete/Quiet", text) => {
                 let is_quiet = match text.trim() {
@@ -103,6 +109,25 @@ fn parse(document: &[u8]) -> Result<Deletion> {
                     return Err(malformed("an object has several versions"));
                 }
             }
+            Step::Close("Delete/Object/ETag", text) => {
+                if let Some(etag) = conditions::etag(&text)
+                    && conditions.if_match.replace(etag).is_some()
+                {
+                    return Err(malformed("an object has several ETags"));
+                }
+            }
+            Step::Close("Delete/Object/Size", text) => {
+                let size = conditions::size("Size", &text)?;
+                if conditions.if_match_size.replace(size).is_some() {
+                    return Err(malformed("an object has several sizes"));
+                }
+            }
+            Step::Close("Delete/Object/LastModifiedTime", text) => {
+                let modified = conditions::modified("LastModifiedTime", &text)?;
+                if conditions.if_match_modified.replace(modified).is_some() {
+                    return Err(malformed("an object has several dates"));
+                }
+            }
             Step::Close("Delete/Object", text) => {
                 if !text.trim().is_empty() {
                     return Err(malformed("an object has text in place of elements"));
@@ -113,7 +138,10 @@ fn parse(document: &[u8]) -> Result<Deletion> {
                 if deletion.entries.len() == KEYS_MAX {
                     return Err(malformed(&format!("it has more than {KEYS_MAX} keys")));
                 }
-                deletion.entries.push(entry(key, version.take()));
+                let conditions = mem::take(&mut conditions);
+                deletion
+                    .entries
+                    .push(entry(key, version.take(), conditions));
             }
             Step::Close(..) => {}
         }
@@ -126,7 +154,7 @@ fn parse(document: &[u8]) -> Result<Deletion> {
     Ok(deletion)
 }
 
-fn entry(text: String, version: Option<String>) -> Entry {
+fn entry(text: String, version: Option<String>, conditions: DeleteConditions) -> Entry {
     let is_current = version.is_none_or(|version| version.is_empty() || version == "null");
     let key = if is_current {
         ObjectKey::parse(&text).map_err(|error| (error.kind(), error.context().to_owned()))
@@ -134,7 +162,12 @@ fn entry(text: String, version: Option<String>) -> Entry {
         let error = Error::not_implemented("Deleting a version");
         Err((error.kind(), error.message().to_owned()))
     };
-    Entry { text, key }
+    let conditions = Some(conditions).filter(|some| *some != DeleteConditions::default());
+    Entry {
+        text,
+        key,
+        conditions,
+    }
 }
 
 fn render(results: &[(String, Result<()>)], is_quiet: bool) -> String {
@@ -170,6 +203,7 @@ fn unanswered() -> Error {
 
 #[cfg(test)]
 mod tests {
+    use jay_engine::{ETag, Timestamp};
     use proptest::prelude::*;
 
     use super::*;
@@ -227,6 +261,8 @@ mod tests {
             "<Delete><Object/></Delete>",
             "<Delete><Object><Key>a</Key><Key>b</Key></Object></Delete>",
             "<Delete><Key>a</Key></Delete>",
+            "<Delete><Object><Key>a</Key><ETag>e</ETag><ETag>f</ETag></Object></Delete>",
+            "<Delete><Object><Key>a</Key><Size>1</Size><Size>2</Size></Object></Delete>",
             "<Delete><Object><Key>a</Key></Object><Quiet>maybe</Quiet></Delete>",
             "<Delete><Object><Key>a</Key></Object>",
             "<Other><Object><Key>a</Key></Object></Other>",
@@ -238,11 +274,29 @@ mod tests {
                 "{bad}"
             );
         }
-        let condition = "<Delete><Object><Key>a</Key><ETag>e</ETag></Object></Delete>";
-        assert_eq!(
-            keys(condition).unwrap_err().kind(),
-            ErrorKind::NotImplemented
-        );
+    }
+
+    #[test]
+    fn each_key_has_its_conditions() {
+        let document = "<Delete><Object><Key>a</Key><ETag>&quot;e&quot;</ETag><Size>5</Size>\
+                        <LastModifiedTime>Fri, 24 May 2013 00:00:01 GMT</LastModifiedTime></Object>\
+                        <Object><Key>b</Key></Object><Object><ETag>*</ETag><Key>c</Key></Object></Delete>";
+        let entries = parse(document.as_bytes()).unwrap().entries.into_iter();
+        let conditions: Vec<_> = entries.map(|entry| entry.conditions).collect();
+        let first = DeleteConditions {
+            if_match: Some(ETag::new("e")),
+            if_match_size: Some(5),
+            if_match_modified: Some(Timestamp(1_369_353_601_000)),
+        };
+        assert_eq!(conditions, [Some(first), None, None]);
+        for bad in [
+            "<Size>-1</Size>",
+            "<LastModifiedTime>soon</LastModifiedTime>",
+        ] {
+            let document = format!("<Delete><Object><Key>a</Key>{bad}</Object></Delete>");
+            let error = parse(document.as_bytes()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{bad}");
+        }
     }
 
     #[test]

@@ -179,13 +179,17 @@ pub(crate) async fn delete_object(
     bucket: BucketName,
     key: ObjectKey,
 ) -> Result<Response<Body>> {
-    conditions::must_be_absent(&call.parts.headers)?;
+    let (engine, caller) = (call.engine, call.caller);
     if planted::is(Fault::DeleteOfMissing) {
-        call.engine.head_object(call.caller, &bucket, &key).await?;
+        engine.head_object(caller, &bucket, &key).await?;
     }
-    call.engine
-        .delete_object(call.caller, &bucket, &key)
-        .await?;
+    match conditions::of_delete(&call.parts.headers)? {
+        None => engine.delete_object(caller, &bucket, &key).await?,
+        Some(conditions) => {
+            let deleted = engine.delete_object_if(caller, &bucket, &key, &conditions);
+            deleted.await?;
+        }
+    }
     Ok(empty_response(StatusCode::NO_CONTENT))
 }
 

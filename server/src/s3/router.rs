@@ -66,6 +66,8 @@ pub(crate) const SUB_RESOURCES: &[&str] = &[
 
 /// The header that makes a PUT a copy; what it begins with asks more of the copy.
 const COPY_SOURCE: &str = "x-amz-copy-source";
+/// What a DELETE of an object holds against it, beside `If-Match`.
+const DELETE_CONDITIONS: [&str; 2] = ["x-amz-if-match-size", "x-amz-if-match-last-modified-time"];
 /// Beginnings of header names that ask for something that must not be ignored.
 const REFUSED_HEADERS: &[&str] = &[
     "x-amz-bucket-object-lock-enabled",
@@ -368,6 +370,9 @@ fn must_serve_headers(operation: Operation, headers: &HeaderMap) -> Result<()> {
         }
         if name == "x-amz-tagging" {
             return !has_tags;
+        }
+        if DELETE_CONDITIONS.contains(&name) {
+            return operation != Operation::DeleteObject;
         }
         let is_off = name == "x-amz-bucket-object-lock-enabled"
             && value.as_bytes().eq_ignore_ascii_case(b"false");

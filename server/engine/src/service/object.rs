@@ -15,16 +15,17 @@ use crate::{
     service::{
         Requirements, Service,
         body::BodyWriter,
-        read::{ObjectReader, select_range},
+        read::{MOVES_MAX, ObjectReader, select_range},
     },
     types::{
-        BucketName, Checksum, ChecksumAlgorithm, ChecksumType, Conditions, METADATA_BYTES_MAX,
-        ObjectInfo, ObjectKey, PartOptions, PutOptions, Select,
+        BucketName, Checksum, ChecksumAlgorithm, ChecksumType, Conditions, DeleteConditions,
+        METADATA_BYTES_MAX, ObjectInfo, ObjectKey, PartOptions, PutOptions, Select,
     },
 };
 
 /// Keys that one transaction deletes.
 const DELETES_PER_TRANSACTION: usize = 250;
+const NOT_HELD: &str = "At least one of the preconditions you specified did not hold.";
 
 impl Service {
     pub(crate) async fn put_object(
@@ -96,6 +97,41 @@ impl Service {
         let bucket = self.bucket(caller, Action::ObjectDelete, name, Some(key))?;
         self.delete_rows(name, &bucket, std::slice::from_ref(key))
             .await
+    }
+
+    /// Decided on what is there, and inside the commit on its still being there.
+    pub(crate) async fn delete_object_if(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+        key: &ObjectKey,
+        conditions: &DeleteConditions,
+    ) -> Result<()> {
+        let bucket = self.bucket(caller, Action::ObjectDelete, name, Some(key))?;
+        let row = Key::Object(bucket.id, key.as_str().into());
+        let changed = "The object was changed meanwhile: try again.";
+        for _ in 0..MOVES_MAX {
+            let Some(Record::Object(old)) = self.meta.get(&row)? else {
+                return self
+                    .delete_rows(name, &bucket, std::slice::from_ref(key))
+                    .await;
+            };
+            if !conditions.hold(&old.etag, old.size, old.modified) {
+                return Err(Error::new(ErrorKind::PreconditionFailed, NOT_HELD));
+            }
+            let mut requires = Requirements::bucket(name, &bucket);
+            let is = Precondition::VersionIs(row.clone(), old.version);
+            requires.add(is, ErrorKind::OperationAborted, changed);
+            let transaction = Transaction {
+                changes: vec![Change::delete(row.clone())],
+                ..Transaction::default()
+            };
+            match requires.commit(&*self.meta, transaction).await {
+                Err(error) if error.kind() == ErrorKind::OperationAborted => {}
+                done => return done,
+            }
+        }
+        Err(Error::new(ErrorKind::OperationAborted, changed))
     }
 
     pub(crate) async fn delete_objects(
@@ -244,8 +280,7 @@ impl Requirements {
     ) {
         let row = Key::Object(bucket.id, key.as_str().into());
         let mut must = |precondition| {
-            let failed = "At least one of the preconditions you specified did not hold.";
-            self.add(precondition, ErrorKind::PreconditionFailed, failed);
+            self.add(precondition, ErrorKind::PreconditionFailed, NOT_HELD);
         };
         match &conditions.if_none_match {
             None => {}
@@ -262,9 +297,8 @@ impl Requirements {
             missing.context(),
         );
         if let Some(etag) = etag {
-            let failed = "At least one of the preconditions you specified did not hold.";
             let is = Precondition::ETagIs(row, etag.clone());
-            self.add(is, ErrorKind::PreconditionFailed, failed);
+            self.add(is, ErrorKind::PreconditionFailed, NOT_HELD);
         }
     }
 }

@@ -190,6 +190,24 @@ fn copies_and_tags_are_asked_for_by_headers() {
 }
 
 #[test]
+fn conditions_of_a_delete_are_no_others() {
+    for name in DELETE_CONDITIONS {
+        let condition = [(name, "1")];
+        let operation = named("DELETE", "/b/k", &condition);
+        assert_eq!(operation.unwrap(), Operation::DeleteObject);
+        for (method, uri) in [
+            ("PUT", "/b/k"),
+            ("GET", "/b/k"),
+            ("DELETE", "/b"),
+            ("DELETE", "/b/k?uploadId=0"),
+        ] {
+            let error = named(method, uri, &condition).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotImplemented, "{method} {uri}");
+        }
+    }
+}
+
+#[test]
 fn headers_that_ask_for_more_are_not_ignored() {
     for (name, value) in [
         ("x-amz-server-side-encryption", "AES256"),
