@@ -67,6 +67,24 @@ impl BucketName {
         Ok(Self(name.into()))
     }
 
+    /// Checks the rule that only new buckets must keep: there are older ones that break it. A hyphen beside a
+    /// dot makes no host name, by which buckets are served too (RFC 1123, section 2.1).
+    ///
+    /// The prefixes and suffixes that S3 keeps for itself (`xn--`, `sthree-`, `-s3alias`, `--ol-s3` and others)
+    /// are not refused: they mean nothing here.
+    ///
+    /// Source: S3 user guide, "General purpose bucket naming rules".
+    pub(crate) fn must_be_fit_for_new(&self) -> Result<()> {
+        let is_ragged = |label: &str| label.starts_with('-') || label.ends_with('-');
+        if !self.0.split('.').any(is_ragged) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::InvalidBucketName,
+            "The specified bucket is not valid: no hyphen may stand beside a dot.",
+        ))
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0

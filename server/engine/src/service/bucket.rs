@@ -27,6 +27,7 @@ impl Service {
         if let Some(bucket) = self.find_bucket(name)? {
             return Err(exists(caller, name, &bucket));
         }
+        name.must_be_fit_for_new()?;
         if self.buckets_of(caller)?.len() >= BUCKETS_PER_ACCOUNT_MAX {
             return Err(Error::new(
                 ErrorKind::TooManyBuckets,
@@ -141,5 +142,56 @@ fn exists(caller: &Caller, name: &BucketName, bucket: &BucketRecord) -> Error {
             ErrorKind::BucketAlreadyExists,
             format!("The bucket name {name} is taken: choose another."),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Engine, EngineConfig, SeedToken};
+
+    /// Such names could be taken before the rule about hyphens was kept.
+    #[tokio::test]
+    async fn ragged_names_are_refused_to_new_buckets_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = EngineConfig::new(dir.path(), "a signing secret of at least 32 bytes");
+        let engine = Engine::open(config).unwrap();
+        let seed = SeedToken {
+            account: "me".into(),
+            id: "key".into(),
+            secret: "secret".to_owned().into(),
+        };
+        engine.seed_token(seed).await.unwrap();
+        let caller = engine.bearer("key", "secret").unwrap();
+        for name in ["foo.-bar", "foo-.bar", "a.b-.c"] {
+            let name = BucketName::parse(name).unwrap();
+            let refused = engine.create_bucket(&caller, &name).await.unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::InvalidBucketName, "{name}");
+        }
+        for name in ["foo-bar.a--b", "xn--foo", "foo--x-s3"] {
+            let name = BucketName::parse(name).unwrap();
+            engine.create_bucket(&caller, &name).await.unwrap();
+        }
+
+        let old = BucketName::parse("foo.-bar").unwrap();
+        let record = BucketRecord {
+            id: BucketId(7),
+            owner: caller.account(),
+            created: engine.service.env.clock.now(),
+            public_read: false,
+        };
+        let transaction = Transaction {
+            changes: vec![Change::put(
+                Key::Bucket(old.as_str().into()),
+                Record::Bucket(record),
+            )],
+            ..Transaction::default()
+        };
+        engine.service.meta.commit(transaction).await.unwrap();
+        assert_eq!(engine.list_buckets(&caller).await.unwrap().len(), 4);
+        assert!(engine.head_bucket(&caller, &old).await.is_ok());
+        let refused = engine.create_bucket(&caller, &old).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::BucketAlreadyOwnedByYou);
+        engine.delete_bucket(&caller, &old).await.unwrap();
     }
 }
