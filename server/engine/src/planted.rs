@@ -18,17 +18,41 @@ pub enum Bug {
     FreeBeforeCommit = 5,
     /// Recovery trusts the last batch that it read from the page cache.
     SkipRewrite = 6,
+    /// Complete gives the parts up for the upload before it takes them for the object.
+    CompleteDropsFirst = 7,
+    /// A third who shares the parts of an object is not counted.
+    ForgetSharer = 8,
+    /// The collector removes parts that a reader holds.
+    IgnoreHolds = 9,
+    /// A Complete goes through although a part has come since it looked.
+    PartsUnchecked = 10,
+    /// Tags are changed in a row whose body has moved since it was read.
+    RowUnchecked = 11,
+    /// The collector moves parts whatever their version is by then.
+    MoveUnchecked = 12,
+    /// The body of a part stays when another part takes its place.
+    LeakReplacedPart = 13,
+    /// The uploads of a deleted bucket stay.
+    LeakUploads = 14,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 6] = [
+    pub const ALL: [Bug; 14] = [
         Bug::SkipSync,
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::ApplyBeforeSync,
         Bug::FreeBeforeCommit,
         Bug::SkipRewrite,
+        Bug::CompleteDropsFirst,
+        Bug::ForgetSharer,
+        Bug::IgnoreHolds,
+        Bug::PartsUnchecked,
+        Bug::RowUnchecked,
+        Bug::MoveUnchecked,
+        Bug::LeakReplacedPart,
+        Bug::LeakUploads,
     ];
 }
 

@@ -1,5 +1,6 @@
-//! The collector: removes uploads of buckets that are gone, parts and files that the free lists name, files that were never committed, and log files
-//! in which nothing lives; moves the last living records out of log files that are mostly dead.
+//! The collector: removes uploads of buckets that are gone, parts and files that the free lists name, files
+//! that were never committed, and log files in which nothing lives; moves the last living records out of log
+//! files that are mostly dead.
 //!
 //! A step function. It changes rows by the same transactions as everybody; a move is conditional on the
 //! version it moves, so an overwrite in between wins.
@@ -22,10 +23,11 @@ use crate::{
         },
         record::{Location, Record},
     },
+    planted::{self, Bug},
     types::UploadId,
 };
 
-/// Entries of a free list, and rows of what it names, that one step takes.
+/// See [`Collector::free_per_step`].
 const FREE_PER_STEP: usize = 256;
 /// Log files shorter than a quarter of the usual length that are let be before they are merged.
 const SHORT_PACKS_MAX: usize = 8;
@@ -38,6 +40,8 @@ pub struct Collector {
     local: Arc<Local>,
     phase: Phase,
     sweep: bool,
+    /// Entries of a free list, and rows of what it names, that one step takes.
+    free_per_step: usize,
     /// Log files that could not be read to their end; they are left alone until the next start.
     unreadable: BTreeSet<u32>,
     /// Log files without a row in which nothing lives: every record was looked at.
@@ -68,9 +72,17 @@ impl Collector {
             local,
             phase: Phase::Idle,
             sweep: false,
+            free_per_step: FREE_PER_STEP,
             unreadable: BTreeSet::new(),
             dead: BTreeSet::new(),
         }
+    }
+
+    /// Takes so many rows in a step.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn taking(mut self, rows: usize) -> Self {
+        self.free_per_step = rows;
+        self
     }
 
     /// Begins a pass; with `sweep` it also looks for files that nothing names.
@@ -156,7 +168,7 @@ impl Collector {
         else {
             return Ok(None);
         };
-        if self.local.is_held(id) {
+        if self.local.is_held(id) && !planted::is(Bug::IgnoreHolds) {
             return Ok(Some(Some(id)));
         }
         let (from, to) = (Key::Part(id, 0).encode(), Key::Part(id, u16::MAX).encode());
@@ -172,8 +184,8 @@ impl Collector {
         entry: Key,
         commit: CommitAll,
     ) -> Result<()> {
-        let rows = self.local.scan(from, to.as_deref(), FREE_PER_STEP)?;
-        let is_last = rows.len() < FREE_PER_STEP;
+        let rows = self.local.scan(from, to.as_deref(), self.free_per_step)?;
+        let is_last = rows.len() < self.free_per_step;
         let keys = rows.iter().filter_map(|(key, _)| Key::decode(key).ok());
         let keys = keys.chain(is_last.then_some(entry));
         commit_changes(keys.map(Change::delete).collect(), commit)
@@ -183,7 +195,7 @@ impl Collector {
     fn free(&mut self, commit: CommitAll) -> Result<bool> {
         let from = [tag::FREE];
         let to = after_prefix(&from);
-        let rows = self.local.scan(&from, to.as_deref(), FREE_PER_STEP)?;
+        let rows = self.local.scan(&from, to.as_deref(), self.free_per_step)?;
         let ids: Vec<BlobId> = rows
             .iter()
             .filter_map(|(key, _)| match Key::decode(key) {
@@ -199,7 +211,7 @@ impl Collector {
         files.sync_deletes(&ids)?;
         let entries = ids.iter().map(|&id| Change::delete(Key::Free(id)));
         commit_changes(entries.collect(), commit)?;
-        Ok(ids.len() == FREE_PER_STEP)
+        Ok(ids.len() == self.free_per_step)
     }
 
     fn sweep_shard(&self, shard: u16) -> Result<()> {
@@ -398,8 +410,12 @@ impl Collector {
                 }
                 *location = Location::Here;
                 let bytes = Bytes::copy_from_slice(&batch.bytes[record.body.clone()]);
+                let mut requires = vec![Precondition::VersionIs(change.key.clone(), version)];
+                if planted::is(Bug::MoveUnchecked) && matches!(change.key, Key::Part(..)) {
+                    requires.clear();
+                }
                 moves.push(Transaction {
-                    requires: vec![Precondition::VersionIs(change.key.clone(), version)],
+                    requires,
                     changes: vec![Change::put(change.key.clone(), row)],
                     body: Some(Body {
                         bytes,

@@ -21,6 +21,7 @@ use crate::{
             BucketRecord, Location, ObjectRecord, PartRecord, PartSetRecord, Record, UploadRecord,
         },
     },
+    planted::{self, Bug},
     service::{
         Requirements, Service, blocking,
         body::BodyWriter,
@@ -267,14 +268,9 @@ impl Service {
             tags: upload.tags,
         };
         let info = info(key.clone(), &record);
-        let row = Key::Object(bucket.id, key.as_str().into());
-        // The object first: the parts are always somebody's.
-        let mut changes = vec![
-            Change::put(row, Record::Object(Box::new(record))),
-            Change::delete(Key::Upload(bucket.id, key.as_str().into(), id)),
-        ];
-        let unused = assembly.unused.into_iter();
-        changes.extend(unused.map(|number| Change::delete(Key::Part(id, number))));
+        let upload = Key::Upload(bucket.id, key.as_str().into(), id);
+        let key = Key::Object(bucket.id, key.as_str().into());
+        let changes = completion_changes(key, record, upload, assembly.unused);
         let transaction = Transaction {
             changes,
             ..Transaction::default()
@@ -319,6 +315,30 @@ impl Service {
         };
         Ok(rows.filter_map(part).collect())
     }
+}
+
+/// The rows that a Complete changes: of the object, the upload, and the parts that are not used.
+pub(crate) fn completion_changes(
+    key: Key,
+    record: ObjectRecord,
+    upload: Key,
+    unused: Vec<u16>,
+) -> Vec<Change> {
+    let id = match upload {
+        Key::Upload(_, _, id) => id,
+        _ => unreachable!("the row of an upload"),
+    };
+    // The object first: the parts are always somebody's.
+    let mut changes = vec![
+        Change::put(key, Record::Object(Box::new(record))),
+        Change::delete(upload),
+    ];
+    if planted::is(Bug::CompleteDropsFirst) {
+        changes.swap(0, 1);
+    }
+    let unused = unused.into_iter();
+    changes.extend(unused.map(|number| Change::delete(Key::Part(id, number))));
+    changes
 }
 
 impl Requirements {

@@ -6,13 +6,15 @@
 
 use super::{
     check::{self, Found},
-    model::Row,
     world::{Outcome, World},
 };
-use crate::meta::{local::Local, record::Record};
+use crate::meta::local::Local;
 
-/// What surrounds the CRC64 in an encoded object record, in bytes: version to SHA-256, and the entity tag.
+/// What precedes the CRC64 in an encoded record of an object, in bytes: version to SHA-256; in that of a part
+/// an MD5 comes on top.
 const BEFORE: u64 = 65;
+const BEFORE_IN_PART: u64 = BEFORE + 16;
+/// What follows from there on: the CRC64 itself, and the entity tag or the place of the body.
 const BEHIND: u64 = 24;
 
 /// Lives on a damaged store.
@@ -67,17 +69,18 @@ fn flip(world: &mut World) -> Option<String> {
     Some(path.clone())
 }
 
-/// A byte of the row of some object.
+/// A byte of the row of some object or part.
 fn row_byte(world: &mut World, index: &[u8]) -> Option<u64> {
-    let objects: Vec<u64> = world
-        .acknowledged
-        .values()
-        .filter_map(|row| Some(row.object()?.record.crc64))
-        .collect();
-    if objects.is_empty() {
+    let living = world.acknowledged.living();
+    let sums = living.rows.values();
+    let sums = sums.filter_map(|row| Some((row.crc64()?, row.object().is_some())));
+    let sums: Vec<(u64, bool)> = sums.collect();
+    if sums.is_empty() {
         return None;
     }
-    let wanted = objects[world.dice.below(objects.len() as u64) as usize].to_le_bytes();
+    let (wanted, is_object) = sums[world.dice.below(sums.len() as u64) as usize];
+    let before = if is_object { BEFORE } else { BEFORE_IN_PART };
+    let wanted = wanted.to_le_bytes();
     let places: Vec<usize> = (0..index.len() - 8)
         .filter(|&at| index[at..at + 8] == wanted)
         .collect();
@@ -85,12 +88,14 @@ fn row_byte(world: &mut World, index: &[u8]) -> Option<u64> {
         0 => return None,
         n => places[world.dice.below(n) as usize] as u64,
     };
-    Some(place - BEFORE + world.dice.below(BEFORE + BEHIND))
+    Some(place - before + world.dice.below(before + BEHIND))
 }
 
-/// Everything acknowledged is there or an error says why not.
+/// Everything acknowledged is there or an error says why not; but for the dead, which upkeep removes.
 fn check(world: &World, local: &Local) -> Outcome {
-    for (key, row) in &world.acknowledged {
+    let state = &world.acknowledged;
+    let living = state.living();
+    for (key, row) in &living.rows {
         let record = match local.get(key) {
             Err(_) => continue,
             Ok(None) => return Err(format!("{key:?} is silently missing")),
@@ -99,15 +104,15 @@ fn check(world: &World, local: &Local) -> Outcome {
         if !check::same(&record, row) {
             return Err(format!("{key:?} is {record:?} instead of {row:?}"));
         }
-        if let (Record::Object(found), Row::Object(object)) = (&record, row)
-            && let Ok(bytes) = check::read_body(local, found, 0..found.size)
-            && bytes != object.body
+        if let Some((_, body)) = row.body()
+            && let Ok(bytes) = check::read_body(local, &record, 0..body.len() as u64)
+            && bytes != *body
         {
-            return Err(format!("{key:?}: wrong bytes from {:?}", found.location));
+            return Err(format!("{key:?}: wrong bytes from {record:?}"));
         }
     }
     match Found::scan(local, 1000) {
-        Ok(found) => match found.differs_from(&world.acknowledged) {
+        Ok(found) => match found.living(state, &living).differs_from(&living) {
             Some(how) => Err(format!("a scan: {how}")),
             None => Ok(()),
         },

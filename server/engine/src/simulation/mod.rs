@@ -1,7 +1,7 @@
 //! The crash simulator: whole lives of a store over a simulated disk, each following from one number.
 //!
-//! A life is a row of random steps (commits, uploads, applying, collecting, reading) with power cuts, kills
-//! and failing syncs in the midst of any of them, recoveries included. What the store answers is held
+//! A life is a row of random steps (commits, bodies and multipart uploads, applying, collecting, reading) with
+//! power cuts, kills and failing syncs in the midst of any of them, recoveries included. What the store answers is held
 //! against a model at every step, and all of it after every restart. By the methods of TigerBeetle's VOPR
 //! and Amazon's ShardStore; `examples/simulate.rs` runs many.
 //!
@@ -9,8 +9,11 @@
 
 mod check;
 mod damage;
+mod environment;
+mod held;
 mod model;
 mod plan;
+mod restart;
 mod story;
 mod traffic;
 mod world;
@@ -86,7 +89,7 @@ fn prepared() -> Arc<SimulatedDisk> {
         zero_ahead: false,
         ..LocalConfig::default()
     };
-    drop(recovery::open(disk.clone(), config, world::env(0)).expect("nothing disturbs it"));
+    drop(recovery::open(disk.clone(), config, environment::env(0)).expect("nothing disturbs it"));
     disk
 }
 

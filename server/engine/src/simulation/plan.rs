@@ -15,7 +15,8 @@ pub(super) enum Step {
     PreparePack,
     Read,
     Scan,
-    Upload,
+    Write,
+    Hold,
     Abandon,
     PlanPowerCut,
     PlanFailedSync,
@@ -26,7 +27,7 @@ pub(super) enum Step {
 }
 
 /// Each step with the weights it may have.
-const STEPS: [(Step, [u64; 4]); 17] = [
+const STEPS: [(Step, [u64; 4]); 18] = [
     (Step::Commit, [20, 30, 40, 60]),
     (Step::Seal, [0, 2, 4, 10]),
     (Step::Freeze, [0, 0, 2, 4]),
@@ -36,7 +37,8 @@ const STEPS: [(Step, [u64; 4]); 17] = [
     (Step::PreparePack, [0, 1, 3, 8]),
     (Step::Read, [1, 2, 4, 4]),
     (Step::Scan, [0, 1, 1, 2]),
-    (Step::Upload, [0, 2, 6, 12]),
+    (Step::Write, [0, 2, 6, 12]),
+    (Step::Hold, [0, 2, 4, 8]),
     (Step::Abandon, [0, 0, 1, 4]),
     (Step::PlanPowerCut, [0, 1, 3, 6]),
     (Step::PlanFailedSync, [0, 0, 2, 5]),
@@ -66,6 +68,12 @@ pub(super) struct Plan {
     /// Of 16 puts, how many have a file.
     pub(super) files_of_16: u64,
     pub(super) inline_max: u64,
+    /// Of 100 transactions, how many have to do with multipart uploads.
+    pub(super) multipart_of_100: u64,
+    /// Different numbers of parts in use.
+    pub(super) parts: u64,
+    /// Rows that the collector removes in a step.
+    pub(super) free_per_step: usize,
 }
 
 impl Plan {
@@ -96,6 +104,9 @@ impl Plan {
             batch_max: one_of([1, 2, 4, 8]),
             files_of_16: one_of([0, 1, 3, 6]),
             inline_max: one_of([100, 600, 1500, 2048]),
+            multipart_of_100: one_of([0, 20, 40, 60]),
+            parts: one_of([2, 4, 8, 24]),
+            free_per_step: one_of([1, 3, 256, 256]) as usize,
         }
     }
 

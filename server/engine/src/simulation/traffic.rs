@@ -1,38 +1,42 @@
 //! What clients do: batches of transactions as the service makes them, and bodies on their way.
 
-use std::{io, sync::Arc};
+mod bodies;
+mod multipart;
+mod rivals;
 
-use bytes::Bytes;
+use std::sync::Arc;
 
+pub(super) use self::{
+    bodies::{Writing, advance_body},
+    multipart::{Look, Upload},
+    rivals::rivals,
+};
 use super::{
-    model::{self, Intent, Object, Row, State},
+    model::{self, Edit, Intent, Object, Row, State},
     world::{Outcome, World},
 };
 use crate::{
-    blob::{BlobStore, BlobWriter, Description, InFlight},
+    blob::InFlight,
     disk::simulated::random::Random,
     meta::{
         Body, Change, Precondition, Transaction,
         key::{AccountId, BucketId, Key},
-        record::{BucketRecord, Location, ObjectRecord},
+        record::{BucketRecord, Location, Record},
     },
-    types::{ChecksumType, ContentHeaders, ETag, Timestamp},
+    types::{ETag, Tag, Tags, Timestamp},
 };
 
-/// A body that goes to a file of its own.
-pub(super) struct Upload {
-    bucket: (String, BucketId),
-    key: String,
-    object: Arc<Object>,
-    state: Progress,
-}
+/// A transaction and what the model makes of it.
+type Made = (Transaction, Intent);
 
-enum Progress {
-    Writing {
-        writer: Box<dyn BlobWriter>,
-        written: usize,
-    },
-    Ready(InFlight),
+/// An object as somebody who is about to change its tags has read it.
+#[derive(Clone)]
+pub(super) struct Seen {
+    bucket: (String, BucketId),
+    key: Key,
+    found: Record,
+    object: Arc<Object>,
+    moves: u64,
 }
 
 /// The next batch, and what the model makes of it.
@@ -64,31 +68,44 @@ pub(super) fn describe(intents: &[Intent]) -> String {
     intents.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
-fn describe_change((key, row): &(Key, Option<Row>)) -> String {
-    match row {
-        None => format!("delete {key:?}"),
-        Some(Row::Bucket(bucket)) => format!("create {key:?} as {}", bucket.id.0),
-        Some(Row::Object(object)) => format!(
+fn describe_change((key, edit): &(Key, Edit)) -> String {
+    match edit {
+        Edit::Delete => format!("delete {key:?}"),
+        Edit::Move => format!("move {key:?}"),
+        Edit::Put(Row::Bucket(bucket)) => format!("create {key:?} as {}", bucket.id.0),
+        Edit::Put(Row::Upload(_)) => format!("create {key:?}"),
+        Edit::Put(Row::Object(object)) => format!(
             "put {key:?} version {} of {} bytes at {:?}",
             object.record.version, object.record.size, object.record.location
+        ),
+        Edit::Put(Row::Part(part)) => format!(
+            "put {key:?} version {} of {} bytes at {:?}",
+            part.record.version, part.record.size, part.record.location
         ),
     }
 }
 
-fn transaction(world: &mut World, staged: &State) -> Outcome<Option<(Transaction, Intent)>> {
+/// `None` when a body could not be written, or a row not be read.
+fn transaction(world: &mut World, staged: &State) -> Outcome<Option<Made>> {
     let buckets = buckets(staged);
+    if buckets.is_empty() {
+        return Ok(Some(create_bucket(world)));
+    }
+    if world.dice.below(100) < world.plan.multipart_of_100 {
+        return multipart::transaction(world, staged, &buckets);
+    }
     let made = match world.dice.below(100) {
-        _ if buckets.is_empty() => create_bucket(world, staged),
-        0..3 => create_bucket(world, staged),
+        0..3 => create_bucket(world),
         3..6 => delete_bucket(world, &buckets),
-        6..22 => delete_objects(world, staged, &buckets),
-        22..28 => copy(world, staged, &buckets),
+        6..20 => delete_objects(world, staged, &buckets),
+        20..28 => copy(world, staged, &buckets),
+        28..34 => return tag(world, staged, &buckets),
         _ => return put(world, staged, &buckets),
     };
     Ok(Some(made))
 }
 
-fn create_bucket(world: &mut World, staged: &State) -> (Transaction, Intent) {
+fn create_bucket(world: &mut World) -> Made {
     let n = world.dice.below(world.plan.buckets);
     let key = world.bucket_key(n);
     let id = BucketId(world.next_bucket);
@@ -99,24 +116,22 @@ fn create_bucket(world: &mut World, staged: &State) -> (Transaction, Intent) {
         created: Timestamp(world.next_bucket),
         public_read: false,
     };
-    let _ = staged;
     let requires = vec![Precondition::Absent(key.clone())];
-    finish(requires, vec![(key, Some(Row::Bucket(bucket)))], None, None)
+    let changes = vec![(key, Edit::Put(Row::Bucket(bucket)))];
+    finish(requires, changes, None, None)
 }
 
-fn delete_bucket(world: &mut World, buckets: &[(String, BucketId)]) -> (Transaction, Intent) {
-    let (name, id) = pick(&mut world.dice, buckets).clone();
-    let mut requires = is_bucket(&name, id);
-    requires.push(Precondition::BucketEmpty(id));
-    finish(requires, vec![(Key::Bucket(name), None)], None, None)
+fn delete_bucket(world: &mut World, buckets: &[(String, BucketId)]) -> Made {
+    let bucket = pick(&mut world.dice, buckets).clone();
+    let mut requires = is_bucket(&bucket);
+    requires.push(Precondition::BucketEmpty(bucket.1));
+    let changes = vec![(Key::Bucket(bucket.0), Edit::Delete)];
+    finish(requires, changes, None, None)
 }
 
-fn delete_objects(
-    world: &mut World,
-    staged: &State,
-    buckets: &[(String, BucketId)],
-) -> (Transaction, Intent) {
-    let (name, id) = pick(&mut world.dice, buckets).clone();
+fn delete_objects(world: &mut World, staged: &State, buckets: &[(String, BucketId)]) -> Made {
+    let bucket = pick(&mut world.dice, buckets).clone();
+    let id = bucket.1;
     let count = [1, 1, 2, 30][world.dice.below(4) as usize];
     let keys: Vec<Key> = model::objects(staged, id)
         .map(|(key, _)| key.clone())
@@ -128,101 +143,169 @@ fn delete_objects(
             n => keys[world.dice.below(n) as usize].clone(),
         };
         if changes.iter().all(|(other, _)| *other != key) {
-            changes.push((key, None));
+            changes.push((key, Edit::Delete));
         }
     }
-    finish(is_bucket(&name, id), changes, None, None)
+    finish(is_bucket(&bucket), changes, None, None)
 }
 
-/// A second object with the same file, or the same inline bytes written again.
-fn copy(
-    world: &mut World,
-    staged: &State,
-    buckets: &[(String, BucketId)],
-) -> (Transaction, Intent) {
+/// A second object with the same file or parts, or the same inline bytes written again; sometimes in place of
+/// the first one.
+fn copy(world: &mut World, staged: &State, buckets: &[(String, BucketId)]) -> Made {
     let objects: Vec<(&Key, &Arc<Object>)> = staged
+        .rows
         .iter()
         .filter_map(|(key, row)| Some((key, row.object()?)))
         .collect();
     if objects.is_empty() {
-        return create_bucket(world, staged);
+        return create_bucket(world);
     }
-    let (source, object) = *pick(&mut world.dice, &objects);
-    let (name, id) = pick(&mut world.dice, buckets).clone();
+    let made_of_parts =
+        |entry: &&(&Key, &Arc<Object>)| matches!(entry.1.record.location, Location::Parts(_));
+    let of_parts = objects.iter().find(made_of_parts);
+    let (source, object) = match of_parts.filter(|_| world.dice.of_16(4)) {
+        Some(entry) => *entry,
+        None => *pick(&mut world.dice, &objects),
+    };
+    let mut bucket = pick(&mut world.dice, buckets).clone();
+    let mut key = Key::Object(bucket.1, any_key(world));
+    if world.dice.of_16(3)
+        && let Some(own) = bucket_of(source, buckets)
+    {
+        (bucket, key) = (own, source.clone());
+    }
     let mut record = object.record.clone();
-    let mut requires = is_bucket(&name, id);
+    let mut requires = is_bucket(&bucket);
     requires.push(Precondition::VersionIs(source.clone(), record.version));
     record.version = next_version(world);
+    if key == *source || world.dice.of_16(4) {
+        record.metadata = [("copy".to_owned(), record.version.to_string())].into();
+        record.tags = some_tags(&mut world.dice);
+    }
     let copied = Object {
         record,
         body: object.body.clone(),
     };
-    put_change(
-        Key::Object(id, any_key(world)),
-        Arc::new(copied),
-        requires,
-        None,
-    )
+    put_body(key, Row::Object(Arc::new(copied)), requires, None)
 }
 
-fn put(
-    world: &mut World,
-    staged: &State,
-    buckets: &[(String, BucketId)],
-) -> Outcome<Option<(Transaction, Intent)>> {
-    let ready: Vec<usize> = (0..world.uploads.len())
-        .filter(|&i| matches!(world.uploads[i].state, Progress::Ready(_)))
+fn bucket_of(key: &Key, buckets: &[(String, BucketId)]) -> Option<(String, BucketId)> {
+    let Key::Object(id, _) = key else { return None };
+    buckets.iter().find(|(_, other)| other == id).cloned()
+}
+
+/// Other tags for an object, which must still be as it was read, by now or a while ago.
+fn tag(world: &mut World, staged: &State, buckets: &[(String, BucketId)]) -> Outcome<Option<Made>> {
+    let seen = match world.seen.len() as u64 {
+        n if n > 0 && world.dice.of_16(6) => {
+            let i = world.dice.below(n) as usize;
+            Some(world.seen.swap_remove(i))
+        }
+        _ => see(world)?,
+    };
+    let Some(seen) = seen else {
+        return put(world, staged, buckets);
+    };
+    if world.seen.len() < 4 && world.dice.of_16(6) {
+        world.seen.push(seen.clone());
+    }
+    let (version, tags) = (next_version(world), some_tags(&mut world.dice));
+    Ok(Some(change_tags(seen, version, tags)))
+}
+
+fn change_tags(seen: Seen, version: u128, tags: Tags) -> Made {
+    let Seen {
+        bucket,
+        key,
+        found,
+        object,
+        moves,
+    } = seen;
+    let mut requires = is_bucket(&bucket);
+    requires.push(Precondition::Is(key.clone(), Box::new(found.clone())));
+    let mut record = object.record.clone();
+    (record.version, record.tags) = (version, tags);
+    let body = object.body.clone();
+    let row = Row::Object(Arc::new(Object { record, body }));
+    let changes = vec![(key, Edit::Put(row))];
+    let (mut transaction, mut intent) = finish(requires, changes, None, None);
+    // Its body stays where it was read.
+    let put = transaction.changes[0].record.as_mut();
+    let put = put.and_then(Record::location_mut).expect("an object");
+    put.clone_from(found.body().expect("an object").0);
+    intent.moves_seen = moves;
+    (transaction, intent)
+}
+
+/// Reads some object, as it is; `None` when there is none or it cannot be read.
+fn see(world: &mut World) -> Outcome<Option<Seen>> {
+    let (key, row) = any_row(world, |key| matches!(key, Key::Object(..)));
+    let bucket = bucket_of(&key, &buckets(&world.acknowledged));
+    let (Some(Row::Object(object)), Some(bucket)) = (row, bucket) else {
+        return Ok(None);
+    };
+    let moves = world.acknowledged.moves(&key);
+    let Some(Some(found)) = world.look_up(&key)? else {
+        return Ok(None);
+    };
+    Ok(Some(Seen {
+        bucket,
+        key,
+        found,
+        object,
+        moves,
+    }))
+}
+
+/// Up to two tags.
+fn some_tags(dice: &mut Random) -> Tags {
+    let tag = |n: u64| Tag {
+        key: n.to_string(),
+        value: "v".into(),
+    };
+    let first = dice.below(100);
+    let tags = first..first + dice.below(3);
+    Tags::new(tags.map(tag).collect()).expect("different tags")
+}
+
+fn put(world: &mut World, staged: &State, buckets: &[(String, BucketId)]) -> Outcome<Option<Made>> {
+    let ready: Vec<usize> = (0..world.writing.len())
+        .filter(|&i| world.writing[i].is_ready())
         .collect();
     if !ready.is_empty() && world.dice.of_16(8) {
-        let upload = world.uploads.swap_remove(*pick(&mut world.dice, &ready));
-        return Ok(Some(put_upload(world, staged, upload)));
+        let body = world.writing.swap_remove(*pick(&mut world.dice, &ready));
+        return Ok(Some(put_written(world, staged, body)));
     }
-    let (name, id) = pick(&mut world.dice, buckets).clone();
+    let bucket = pick(&mut world.dice, buckets).clone();
     if !world.dice.of_16(world.plan.files_of_16) {
-        let key = Key::Object(id, any_key(world));
-        let requires = put_requires(world, staged, &name, id, &key);
-        let object = object(world, None);
-        return Ok(Some(put_change(key, object, requires, None)));
+        let key = Key::Object(bucket.1, any_key(world));
+        let mut requires = is_bucket(&bucket);
+        requires.extend(conditions(world, staged, &key));
+        let object = bodies::object(world, None);
+        return Ok(Some(put_body(key, object, requires, None)));
     }
-    match begin_upload(world, (name, id)).and_then(|mut upload| {
-        while !advance(world, &mut upload, usize::MAX)? {}
-        Ok(upload)
-    }) {
-        Ok(upload) => Ok(Some(put_upload(world, staged, upload))),
-        Err(error) => match world.is_excused() {
-            true => Ok(None),
-            false => Err(format!("a body could not be written: {error}")),
-        },
+    match bodies::begin_object(world, bucket).and_then(|body| body.write_out(world)) {
+        Ok(body) => Ok(Some(put_written(world, staged, body))),
+        Err(error) => world.excuse(error).map(|()| None),
     }
 }
 
-fn put_upload(world: &mut World, staged: &State, upload: Upload) -> (Transaction, Intent) {
-    let Upload {
-        bucket: (name, id),
-        key,
-        object,
-        state,
-    } = upload;
-    let key = Key::Object(id, key);
-    let requires = put_requires(world, staged, &name, id, &key);
-    let blob = match state {
-        Progress::Ready(blob) => Some(blob),
-        Progress::Writing { .. } => unreachable!("only finished bodies are committed"),
-    };
-    put_change(key, object, requires, blob)
+/// The row of an object or part whose body is durable in its file.
+fn put_written(world: &mut World, staged: &State, body: Writing) -> Made {
+    let mut requires = is_bucket(&body.bucket);
+    match &body.upload {
+        Some(upload) => requires.push(Precondition::Exists(upload.clone())),
+        None => requires.extend(conditions(world, staged, &body.to)),
+    }
+    let (key, row) = (body.to.clone(), body.row.clone());
+    put_body(key, row, requires, Some(body.into_blob()))
 }
 
-fn put_requires(
-    world: &mut World,
-    staged: &State,
-    name: &str,
-    id: BucketId,
-    key: &Key,
-) -> Vec<Precondition> {
-    let mut requires = is_bucket(name, id);
-    let there = staged.get(key).and_then(Row::object);
+/// What a client may ask of the object that is there or not.
+fn conditions(world: &mut World, staged: &State, key: &Key) -> Option<Precondition> {
+    let there = staged.rows.get(key).and_then(Row::object);
     let key = key.clone();
-    requires.extend(match (world.dice.below(12), there) {
+    match (world.dice.below(12), there) {
         (0, _) => Some(Precondition::Absent(key)),
         (1, _) => Some(Precondition::Exists(key)),
         (2, Some(object)) => Some(Precondition::ETagIs(key, object.record.etag.clone())),
@@ -230,30 +313,28 @@ fn put_requires(
         (4, Some(object)) => Some(Precondition::VersionIs(key, object.record.version)),
         (5, _) => Some(Precondition::ETagIs(key, ETag::new("another"))),
         _ => None,
-    });
-    requires
+    }
 }
 
-fn put_change(
-    key: Key,
-    object: Arc<Object>,
-    requires: Vec<Precondition>,
-    blob: Option<InFlight>,
-) -> (Transaction, Intent) {
-    let here = object.record.location == Location::Here;
-    let body = here.then(|| Body::new(object.body.clone()));
-    finish(requires, vec![(key, Some(Row::Object(object)))], body, blob)
+/// Puts a row with its body, which goes along when it is inline.
+fn put_body(key: Key, row: Row, requires: Vec<Precondition>, blob: Option<InFlight>) -> Made {
+    let body = match row.body() {
+        Some((Location::Here, bytes)) => Some(Body::new(bytes.clone())),
+        _ => None,
+    };
+    finish(requires, vec![(key, Edit::Put(row))], body, blob)
 }
 
 fn finish(
     requires: Vec<Precondition>,
-    changes: Vec<(Key, Option<Row>)>,
+    changes: Vec<(Key, Edit)>,
     body: Option<Body>,
     blob: Option<InFlight>,
-) -> (Transaction, Intent) {
-    let change = |(key, row): &(Key, Option<Row>)| Change {
-        key: key.clone(),
-        record: row.as_ref().map(Row::record),
+) -> Made {
+    let change = |(key, edit): &(Key, Edit)| match edit {
+        Edit::Put(row) => Change::put(key.clone(), row.record()),
+        Edit::Delete => Change::delete(key.clone()),
+        Edit::Move => unreachable!("only the collector moves"),
     };
     let transaction = Transaction {
         requires: requires.clone(),
@@ -261,165 +342,29 @@ fn finish(
         body,
         blob,
     };
-    (transaction, Intent { requires, changes })
-}
-
-// Bodies in files.
-
-/// Goes on with an upload that is held open over several steps, or begins one.
-pub(super) fn advance_upload(world: &mut World) -> io::Result<()> {
-    let buckets = buckets(&world.acknowledged);
-    let writing = world
-        .uploads
-        .iter()
-        .position(|u| matches!(u.state, Progress::Writing { .. }));
-    match writing {
-        Some(i) => {
-            let mut upload = world.uploads.swap_remove(i);
-            let n = 1 + world.dice.below(upload.object.body.len() as u64) as usize;
-            let done = advance(world, &mut upload, n)?;
-            world
-                .story
-                .tell(&[20, done.into()], || format!("write on (done: {done})"));
-            world.uploads.push(upload);
-        }
-        None if !buckets.is_empty() && world.uploads.len() < 4 => {
-            let bucket = pick(&mut world.dice, &buckets).clone();
-            let upload = begin_upload(world, bucket)?;
-            world.story.tell(&[21], || {
-                format!("begin to write {:?}", upload.object.record.location)
-            });
-            world.uploads.push(upload);
-        }
-        None => {}
-    }
-    Ok(())
-}
-
-fn begin_upload(world: &mut World, bucket: (String, BucketId)) -> io::Result<Upload> {
-    let writer = world.store().local.files.create()?;
-    let object = object(world, Some(&*writer));
-    let key = any_key(world);
-    Ok(Upload {
-        bucket,
-        key,
-        object,
-        state: Progress::Writing { writer, written: 0 },
-    })
-}
-
-/// Writes at most `n` more bytes; true when the body is durable.
-fn advance(world: &mut World, upload: &mut Upload, n: usize) -> io::Result<bool> {
-    let Progress::Writing { writer, written } = &mut upload.state else {
-        return Ok(true);
+    let intent = Intent {
+        requires,
+        changes,
+        moves_seen: 0,
     };
-    let body = &upload.object.body;
-    let end = written.saturating_add(n).min(body.len());
-    // In pieces of any length.
-    let cut = *written + world.dice.below((end - *written) as u64 + 1) as usize;
-    writer.write(&body[*written..cut])?;
-    writer.write(&body[cut..end])?;
-    *written = end;
-    if end < body.len() {
-        return Ok(false);
-    }
-    // Finishing takes the writer; an error leaves an upload that is dropped.
-    let unit = Progress::Writing {
-        writer: Box::new(Gone),
-        written: 0,
-    };
-    let Progress::Writing { writer, .. } = std::mem::replace(&mut upload.state, unit) else {
-        unreachable!("it was being written")
-    };
-    let description = Description {
-        bucket: upload.bucket.1,
-        key: &upload.key,
-        row: &Key::Object(upload.bucket.1, upload.key.clone()),
-        record: &Row::Object(upload.object.clone()).record(),
-    };
-    upload.state = Progress::Ready(writer.finish(description)?);
-    Ok(true)
-}
-
-/// Stands where a writer was.
-struct Gone;
-
-impl BlobWriter for Gone {
-    fn id(&self) -> crate::meta::key::BlobId {
-        Default::default()
-    }
-
-    fn write(&mut self, _: &[u8]) -> io::Result<()> {
-        Err(io::ErrorKind::BrokenPipe.into())
-    }
-
-    fn finish(self: Box<Self>, _: Description<'_>) -> io::Result<InFlight> {
-        Err(io::ErrorKind::BrokenPipe.into())
-    }
+    (transaction, intent)
 }
 
 // Choices.
 
-/// A key, there or not, and its object.
-pub(super) fn any_object(world: &mut World) -> (Key, Option<Arc<Object>>) {
-    let objects: Vec<&Key> = world
-        .acknowledged
-        .keys()
-        .filter(|key| matches!(key, Key::Object(..)))
-        .collect();
-    let key = match objects.len() as u64 {
-        n if n > 0 && world.dice.of_16(14) => objects[world.dice.below(n) as usize].clone(),
+/// A key of the wanted ones, there or not, and its row.
+pub(super) fn any_row(world: &mut World, wanted: fn(&Key) -> bool) -> (Key, Option<Row>) {
+    let keys = world.acknowledged.rows.keys();
+    let keys: Vec<&Key> = keys.filter(|key| wanted(key)).collect();
+    let key = match keys.len() as u64 {
+        n if n > 0 && world.dice.of_16(14) => keys[world.dice.below(n) as usize].clone(),
         _ => {
             let id = BucketId(world.dice.below(world.next_bucket));
             Key::Object(id, any_key(world))
         }
     };
-    let object = world.acknowledged.get(&key).and_then(Row::object).cloned();
-    (key, object)
-}
-
-/// A new object with a body of its own, inline without a writer.
-fn object(world: &mut World, writer: Option<&dyn BlobWriter>) -> Arc<Object> {
-    let size = match writer {
-        None if world.dice.of_16(1) => 0,
-        None => 1 + world.dice.below(world.plan.inline_max),
-        Some(_) if world.dice.of_16(1) => 2048 + world.dice.below(200 << 10),
-        Some(_) => 2048 + world.dice.below(10 << 10),
-    };
-    let seed = world.dice.next();
-    let location = match writer {
-        Some(writer) => Location::File(writer.id()),
-        None if size == 0 => Location::Empty,
-        None => Location::Here,
-    };
-    let record = ObjectRecord {
-        version: next_version(world),
-        modified: world.env.clock.now(),
-        size,
-        sha256: [seed as u8; 32],
-        crc64: seed,
-        etag: ETag::new(format!("{seed:016x}")),
-        checksum: None,
-        checksum_type: ChecksumType::FullObject,
-        location,
-        headers: ContentHeaders::default(),
-        metadata: Default::default(),
-        tags: Default::default(),
-    };
-    Arc::new(Object {
-        record,
-        body: body(seed, size),
-    })
-}
-
-/// The bytes that follow from a seed.
-fn body(seed: u64, size: u64) -> Bytes {
-    let mut random = Random::new(seed);
-    let mut bytes = vec![0; size as usize];
-    for chunk in bytes.chunks_mut(8) {
-        chunk.copy_from_slice(&random.next().to_le_bytes()[..chunk.len()]);
-    }
-    bytes.into()
+    let row = world.acknowledged.rows.get(&key).cloned();
+    (key, row)
 }
 
 fn next_version(world: &mut World) -> u128 {
@@ -436,11 +381,11 @@ fn buckets(state: &State) -> Vec<(String, BucketId)> {
         (Key::Bucket(name), Row::Bucket(bucket)) => Some((name.clone(), bucket.id)),
         _ => None,
     };
-    state.iter().map_while(bucket).collect()
+    state.rows.iter().map_while(bucket).collect()
 }
 
-fn is_bucket(name: &str, id: BucketId) -> Vec<Precondition> {
-    vec![Precondition::BucketIs(name.to_owned(), id)]
+fn is_bucket((name, id): &(String, BucketId)) -> Vec<Precondition> {
+    vec![Precondition::BucketIs(name.clone(), *id)]
 }
 
 fn pick<'a, T>(dice: &mut Random, choices: &'a [T]) -> &'a T {

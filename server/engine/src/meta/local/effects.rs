@@ -99,10 +99,13 @@ impl<'a> View<'a> {
             Precondition::VersionIs(key, version) => {
                 self.get(key)?.and_then(|row| row.version()) == Some(*version)
             }
-            Precondition::Is(key, record) => self.get(key)?.as_ref() == Some(record),
+            Precondition::Is(key, record) => match self.get(key)? {
+                Some(row) if planted::is(Bug::RowUnchecked) => row.version() == record.version(),
+                row => row.as_ref() == Some(record),
+            },
             Precondition::PartsAre(id, changes) => self
                 .part_set(*id)?
-                .is_some_and(|parts| parts.changes == *changes),
+                .is_some_and(|parts| parts.changes == *changes || planted::is(Bug::PartsUnchecked)),
         })
     }
 
@@ -135,7 +138,9 @@ impl<'a> View<'a> {
             (Key::Bucket(_), Some(Record::Bucket(old)), None) => {
                 self.put(&Key::BucketStats(old.id), None);
                 // It may have open uploads, which go one after the other.
-                self.put(&Key::FreeBucket(old.id), Some(Record::Free));
+                if !planted::is(Bug::LeakUploads) {
+                    self.put(&Key::FreeBucket(old.id), Some(Record::Free));
+                }
             }
             _ => {}
         }
@@ -144,7 +149,12 @@ impl<'a> View<'a> {
         if before.map(|(location, _)| location) != after.map(|(location, _)| location) {
             // Retained first, so that a body never passes through zero references.
             after.map(|body| self.retain(body)).transpose()?;
-            before.map(|body| self.release(body)).transpose()?;
+            let is_leaked = planted::is(Bug::LeakReplacedPart)
+                && matches!(change.key, Key::Part(..))
+                && after.is_some();
+            if !is_leaked {
+                before.map(|body| self.release(body)).transpose()?;
+            }
         }
         self.put(&change.key, change.record);
         Ok(())
@@ -257,7 +267,9 @@ impl<'a> View<'a> {
     /// One more open upload or object needs the parts.
     fn add_reference(&mut self, id: UploadId) -> Result<()> {
         let mut parts = self.part_set(id)?.unwrap_or_default();
-        parts.references += 1;
+        if !(planted::is(Bug::ForgetSharer) && parts.references > 1) {
+            parts.references += 1;
+        }
         self.put(&Key::PartSet(id), Some(Record::PartSet(parts)));
         Ok(())
     }
