@@ -224,8 +224,11 @@ impl<'a> View<'a> {
                 let record = Record::Blob(BlobRecord { references, bytes });
                 self.put(&Key::Blob(*id), Some(record));
             }
-            Location::Parts(set) => self.add_reference(set.id)?,
-            Location::Empty | Location::Here => {}
+            // A lost row stays lost: counted anew, the parts would go with the first who gives them up.
+            Location::Parts(set) if self.part_set(set.id)?.is_some() => {
+                self.add_reference(set.id)?
+            }
+            Location::Parts(_) | Location::Empty | Location::Here => {}
         }
         Ok(())
     }
@@ -293,7 +296,7 @@ impl<'a> View<'a> {
     fn count_parts(&mut self, id: UploadId, was: bool, is: bool) -> Result<()> {
         // There is no such row while the collector removes the parts.
         if let Some(mut parts) = self.part_set(id)? {
-            parts.parts = parts.parts + u32::from(is) - u32::from(was);
+            parts.parts = less(u64::from(parts.parts) + u64::from(is), was.into()) as u32;
             parts.changes += 1;
             self.put(&Key::PartSet(id), Some(Record::PartSet(parts)));
         }
