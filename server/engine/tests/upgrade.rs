@@ -4,15 +4,30 @@
 //! in the index, something only in the log. They are never written again. To add one after a change of the
 //! format: `cargo test -p jay-engine --test upgrade -- --ignored`.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use jay_engine::{
-    BucketName, Caller, Checksum, ChecksumAlgorithm, ContentHeaders, Engine, EngineConfig, Error,
-    ErrorKind, ListEntry, ListOptions, ObjectKey, PutOptions, SeedToken, Select,
+    BucketName, Caller, Checksum, ChecksumAlgorithm, ChecksumType, CompleteOptions, CompletedPart,
+    ContentHeaders, CopyOptions, CopySource, Engine, EngineConfig, Error, ErrorKind, ListEntry,
+    ListOptions, ListPartsOptions, ListUploadsOptions, ObjectKey, ObjectReader, PartInfo,
+    PartOptions, PutOptions, ReadConditions, SeedToken, Select, Tag, Tags, UploadEntry, UploadId,
+    UploadOptions,
 };
 
 const SECRET: &str = "a signing secret of at least 32 bytes";
-const CURRENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/format-1");
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+const CURRENT: u32 = 2;
+/// MD5 of the MD5s of the parts.
+const WHOLE_ETAG: &str = "e515bbce42991b189a3889226c6c5359-3";
+/// CRC-32C of those of the parts.
+const WHOLE_CRC32C: [u8; 4] = [0xf9, 0xd0, 0x52, 0xe0];
+
+fn fixture(format: u32) -> PathBuf {
+    Path::new(FIXTURES).join(format!("format-{format}"))
+}
 
 fn body(size: usize) -> Vec<u8> {
     (0..size).map(|i| (i % 251) as u8).collect()
@@ -65,7 +80,6 @@ async fn put(engine: &Engine, caller: &Caller, key: &str, bytes: Vec<u8>) -> Res
 
 async fn says_what_it_said(engine: &Engine, caller: &Caller) -> Result<(), Error> {
     let bucket = BucketName::parse("fixture")?;
-    assert_eq!(engine.list_buckets(caller).await?.len(), 1);
     let all = ListOptions {
         max_keys: 100,
         ..ListOptions::default()
@@ -88,11 +102,7 @@ async fn says_what_it_said(engine: &Engine, caller: &Caller) -> Result<(), Error
             .get_object(caller, &bucket, &key, Select::Whole)
             .await?;
         let info = got.info().clone();
-        let mut bytes = Vec::new();
-        while let Some(chunk) = got.next().await? {
-            bytes.extend_from_slice(&chunk);
-        }
-        assert_eq!(bytes, body(size), "{name}");
+        assert_eq!(read(&mut got).await?, body(size), "{name}");
         assert_eq!(info.size, size as u64);
         assert_eq!(info.metadata["colour"], "grün");
         assert_eq!(info.headers.content_type.as_deref(), Some("text/plain"));
@@ -115,6 +125,14 @@ async fn says_what_it_said(engine: &Engine, caller: &Caller) -> Result<(), Error
     Ok(())
 }
 
+async fn read(reader: &mut ObjectReader) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = reader.next().await? {
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -128,16 +146,251 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// What format 2 added: multipart uploads, copies and tags, in a bucket of their own.
+struct Parts {
+    engine: Engine,
+    caller: Caller,
+    bucket: BucketName,
+}
+
+/// The parts of the completed object: in the log, in a file, in the log; and where each begins.
+const WHOLE: [(u16, usize); 3] = [(1, 600), (2, 5_000), (4, 70)];
+const OPEN: [(u16, usize); 2] = [(1, 300), (3, 3_000)];
+/// A zero byte in the key of an upload is escaped in its row.
+const OPEN_KEY: &str = "open\0ü";
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::parse(name).unwrap()
+}
+
+fn tags(value: &str) -> Tags {
+    let tag = Tag {
+        key: "team".into(),
+        value: value.into(),
+    };
+    Tags::new(vec![tag]).unwrap()
+}
+
+impl Parts {
+    fn of(engine: Engine, caller: Caller) -> Self {
+        let bucket = BucketName::parse("fixture-parts").unwrap();
+        Self {
+            engine,
+            caller,
+            bucket,
+        }
+    }
+
+    async fn create(&self, name: &str) -> Result<UploadId, Error> {
+        let options = UploadOptions {
+            metadata: [("colour".to_owned(), "blau".to_owned())].into(),
+            tags: tags("upload"),
+            checksum_algorithm: Some(ChecksumAlgorithm::Crc32c),
+            ..UploadOptions::default()
+        };
+        let (engine, caller) = (&self.engine, &self.caller);
+        let upload = engine
+            .create_multipart_upload(caller, &self.bucket, &key(name), options)
+            .await?;
+        Ok(upload.upload_id)
+    }
+
+    async fn part(
+        &self,
+        name: &str,
+        id: UploadId,
+        number: u16,
+        size: usize,
+    ) -> Result<PartInfo, Error> {
+        let (engine, options) = (&self.engine, PartOptions::default());
+        let name = key(name);
+        let part = engine.upload_part(&self.caller, &self.bucket, &name, id, number, options);
+        let mut part = part.await?;
+        part.write(body(size).into()).await?;
+        part.finish(None).await
+    }
+
+    async fn complete(&self, name: &str, id: UploadId, parts: &[PartInfo]) -> Result<(), Error> {
+        let listed: Vec<CompletedPart> = parts
+            .iter()
+            .map(|part| CompletedPart {
+                number: part.number,
+                etag: part.etag.clone(),
+                checksum: None,
+            })
+            .collect();
+        let (engine, options) = (&self.engine, CompleteOptions::default());
+        let (caller, bucket) = (&self.caller, &self.bucket);
+        engine
+            .complete_multipart_upload(caller, bucket, &key(name), id, &listed, options)
+            .await
+            .map(drop)
+    }
+
+    async fn write_what_will_be_in_the_index(&self) -> Result<(), Error> {
+        self.engine
+            .create_bucket(&self.caller, &self.bucket)
+            .await?;
+        let id = self.create("whole").await?;
+        self.part("whole", id, 3, 400).await?;
+        self.part("whole", id, 2, 200).await?;
+        let mut parts = Vec::new();
+        for (number, size) in WHOLE {
+            parts.push(self.part("whole", id, number, size).await?);
+        }
+        self.complete("whole", id, &parts).await?;
+        let id = self.create(OPEN_KEY).await?;
+        self.part(OPEN_KEY, id, OPEN[0].0, OPEN[0].1)
+            .await
+            .map(drop)
+    }
+
+    async fn write_the_rest(&self) -> Result<(), Error> {
+        let (engine, caller, bucket) = (&self.engine, &self.caller, &self.bucket);
+        let id = self.open_upload().await?;
+        self.part(OPEN_KEY, id, OPEN[1].0, OPEN[1].1).await?;
+        let aborted = self.create("aborted").await?;
+        self.part("aborted", aborted, 1, 500).await?;
+        engine
+            .abort_multipart_upload(caller, bucket, &key("aborted"), aborted)
+            .await?;
+        let source = CopySource {
+            bucket: bucket.clone(),
+            key: key("whole"),
+            conditions: ReadConditions::default(),
+        };
+        let metadata = [("colour".to_owned(), "rot".to_owned())].into();
+        let options = CopyOptions {
+            replace: Some((ContentHeaders::default(), metadata)),
+            ..CopyOptions::default()
+        };
+        engine
+            .copy_object(caller, &source, bucket, &key("copy"), options)
+            .await?;
+        engine
+            .put_object_tagging(caller, bucket, &key("whole"), tags("changed"))
+            .await
+    }
+
+    async fn open_upload(&self) -> Result<UploadId, Error> {
+        let options = ListUploadsOptions {
+            max_uploads: 10,
+            ..ListUploadsOptions::default()
+        };
+        let (engine, caller) = (&self.engine, &self.caller);
+        let page = engine.list_multipart_uploads(caller, &self.bucket, &options);
+        match &page.await?.entries[..] {
+            [UploadEntry::Upload(upload)] => {
+                assert_eq!(upload.key.as_str(), OPEN_KEY);
+                assert_eq!(upload.checksum_type, ChecksumType::Composite);
+                Ok(upload.upload_id)
+            }
+            entries => panic!("one upload is open, not {entries:?}"),
+        }
+    }
+
+    async fn say_what_they_said(&self) -> Result<(), Error> {
+        let (engine, caller, bucket) = (&self.engine, &self.caller, &self.bucket);
+        let bodies: Vec<Vec<u8>> = WHOLE.iter().map(|&(_, size)| body(size)).collect();
+        for (name, colour, team) in [("whole", "blau", "changed"), ("copy", "rot", "upload")] {
+            let name = key(name);
+            let mut got = engine
+                .get_object(caller, bucket, &name, Select::Whole)
+                .await?;
+            let info = got.info().clone();
+            assert_eq!(read(&mut got).await?, bodies.concat());
+            assert_eq!(info.etag.as_str(), WHOLE_ETAG);
+            assert_eq!(info.checksums[0].value, WHOLE_CRC32C);
+            assert_eq!(info.checksum_type, ChecksumType::Composite);
+            assert_eq!(info.metadata["colour"], colour);
+            let found = engine.get_object_tagging(caller, bucket, &name).await?;
+            assert_eq!(found, tags(team));
+            for ((number, _), body) in WHOLE.iter().zip(&bodies) {
+                let part = Select::Part(*number);
+                let mut part = engine.get_object(caller, bucket, &name, part).await?;
+                assert_eq!(read(&mut part).await?, *body);
+            }
+        }
+        let (id, options) = (
+            self.open_upload().await?,
+            ListPartsOptions {
+                after: 0,
+                max_parts: 10,
+            },
+        );
+        let page = engine
+            .list_parts(caller, bucket, &key(OPEN_KEY), id, &options)
+            .await?;
+        let listed = page
+            .parts
+            .iter()
+            .map(|part| (part.number, part.size as usize));
+        assert_eq!(listed.collect::<Vec<_>>(), OPEN);
+        assert!(page.parts.iter().all(|part| part.checksum.is_some()));
+        Ok(())
+    }
+
+    /// The upload goes on in the new version as if nothing had been.
+    async fn can_be_completed(&self) -> Result<(), Error> {
+        let (engine, caller, bucket) = (&self.engine, &self.caller, &self.bucket);
+        let id = self.open_upload().await?;
+        let options = ListPartsOptions {
+            after: 0,
+            max_parts: 10,
+        };
+        let name = key(OPEN_KEY);
+        let page = engine
+            .list_parts(caller, bucket, &name, id, &options)
+            .await?;
+        self.complete(OPEN_KEY, id, &page.parts).await?;
+        let mut got = engine
+            .get_object(caller, bucket, &name, Select::Whole)
+            .await?;
+        assert_eq!(got.info().metadata["colour"], "blau");
+        assert_eq!(
+            read(&mut got).await?,
+            OPEN.map(|(_, size)| body(size)).concat()
+        );
+        let deleted = engine.delete_object(caller, bucket, &key("whole")).await;
+        deleted.map(drop)?;
+        let mut copy = engine
+            .get_object(caller, bucket, &key("copy"), Select::Whole)
+            .await?;
+        assert_eq!(read(&mut copy).await?.len(), 5_670);
+        Ok(())
+    }
+}
+
 #[tokio::test]
 async fn a_store_of_format_1_opens_and_says_what_it_said() {
     let dir = tempfile::tempdir().unwrap();
-    copy(Path::new(CURRENT), dir.path());
+    copy(&fixture(1), dir.path());
     // Twice: the second opening reads what the first one made of it.
     for _ in 0..2 {
         let (engine, caller) = open(dir.path()).await.unwrap();
+        assert_eq!(engine.list_buckets(&caller).await.unwrap().len(), 1);
         says_what_it_said(&engine, &caller).await.unwrap();
         engine.close().unwrap();
     }
+    // A start made it one of the current format, which an older program refuses.
+    let format = fs::read(dir.path().join("FORMAT")).unwrap();
+    assert_eq!(format[8..12], CURRENT.to_le_bytes());
+}
+
+#[tokio::test]
+async fn a_store_of_format_2_opens_and_says_what_it_said() {
+    let dir = tempfile::tempdir().unwrap();
+    copy(&fixture(2), dir.path());
+    for _ in 0..2 {
+        let (engine, caller) = open(dir.path()).await.unwrap();
+        assert_eq!(engine.list_buckets(&caller).await.unwrap().len(), 2);
+        says_what_it_said(&engine, &caller).await.unwrap();
+        let parts = Parts::of(engine, caller);
+        parts.say_what_they_said().await.unwrap();
+        parts.engine.close().unwrap();
+    }
+    let (engine, caller) = open(dir.path()).await.unwrap();
+    Parts::of(engine, caller).can_be_completed().await.unwrap();
 }
 
 #[tokio::test]
@@ -153,8 +406,10 @@ async fn write_the_fixture() {
     for (key, size) in objects().into_iter().take(4) {
         put(&engine, &caller, key, body(size)).await.unwrap();
     }
+    let parts = Parts::of(engine, caller);
+    parts.write_what_will_be_in_the_index().await.unwrap();
     // Closed and opened again, so that this much is in the index; the rest only in the log.
-    engine.close().unwrap();
+    parts.engine.close().unwrap();
     let (engine, caller) = open(dir.path()).await.unwrap();
     let (bucket, key) = (
         BucketName::parse("fixture").unwrap(),
@@ -163,7 +418,12 @@ async fn write_the_fixture() {
     let (last, size) = objects()[4];
     put(&engine, &caller, last, body(size)).await.unwrap();
     engine.delete_object(&caller, &bucket, &key).await.unwrap();
+    let parts = Parts::of(engine, caller);
+    parts.write_the_rest().await.unwrap();
     // As a killed process leaves it: copied while it runs, before the applier's turn.
-    copy(dir.path(), Path::new(CURRENT));
-    says_what_it_said(&engine, &caller).await.unwrap();
+    copy(dir.path(), &fixture(CURRENT));
+    says_what_it_said(&parts.engine, &parts.caller)
+        .await
+        .unwrap();
+    parts.say_what_they_said().await.unwrap();
 }
