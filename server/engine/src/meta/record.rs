@@ -114,6 +114,18 @@ impl PartSet {
         }
     }
 
+    /// False when numbers or sums would not fit, so that nobody who computes with them has to ask.
+    fn is_possible(&self) -> bool {
+        let mut runs = self.runs.iter();
+        runs.try_fold((0_u16, 0_u64), |(last, bytes), run| {
+            let ends = run.first.checked_add(run.count)?;
+            let more = run.part_bytes.checked_mul(run.count.into())?;
+            let is_behind = run.first > last && run.count > 0;
+            is_behind.then_some((ends - 1, bytes.checked_add(more)?))
+        })
+        .is_some()
+    }
+
     /// How many parts there are.
     pub fn count(&self) -> u16 {
         self.runs.iter().map(|run| run.count).sum()
@@ -639,7 +651,11 @@ impl Location {
                         })
                     })
                     .collect::<Result<_, DecodeError>>()?;
-                Location::Parts(PartSet { id, runs })
+                let set = PartSet { id, runs };
+                if !set.is_possible() {
+                    return Err(r.error("runs of parts"));
+                }
+                Location::Parts(set)
             }
             _ => return Err(r.error("location kind")),
         })

@@ -7,10 +7,16 @@ use super::*;
 use crate::{
     disk::{Disk, simulated::SimulatedDisk},
     meta::{
-        key::BucketId,
-        record::{BucketRecord, ObjectRecord},
+        key::{AccountId, BlobId, BucketId},
+        record::{
+            AccountRecord, BlobRecord, BucketRecord, BucketStats, ObjectRecord, PackRecord,
+            PartRecord, PartRun, PartSet, PartSetRecord, TokenRecord, UploadRecord,
+        },
     },
-    types::{ChecksumType, ContentHeaders, ETag, Tags, Timestamp},
+    types::{
+        Checksum, ChecksumAlgorithm, ChecksumType, ContentHeaders, ETag, Tag, Tags, Timestamp,
+        UploadId,
+    },
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -298,37 +304,212 @@ fn a_body_longer_than_a_block_has_a_sum_a_block() {
     assert_eq!(object.location, expected);
 }
 
-#[test]
-fn records_of_every_kind_read_back() {
+fn tags() -> Tags {
+    let tag = |key: &str| Tag {
+        key: key.into(),
+        value: "v".into(),
+    };
+    Tags::new(vec![tag("a"), tag("ü")]).unwrap()
+}
+
+fn described(location: Location) -> Record {
+    let Record::Object(mut object) = object(location, 9) else {
+        unreachable!("an object")
+    };
+    object.tags = tags();
+    object.checksum_type = ChecksumType::Composite;
+    object.checksum = Some(Checksum {
+        algorithm: ChecksumAlgorithm::Sha256,
+        value: vec![7; 32],
+    });
+    Record::Object(object)
+}
+
+fn upload() -> Record {
+    Record::Upload(Box::new(UploadRecord {
+        initiated: Timestamp(3),
+        initiator: AccountId(2),
+        checksum_algorithm: Some(ChecksumAlgorithm::Crc32c),
+        checksum_type: ChecksumType::Composite,
+        headers: ContentHeaders {
+            expires: Some("never".into()),
+            ..ContentHeaders::default()
+        },
+        metadata: [("n".to_owned(), "v".to_owned())].into(),
+        tags: tags(),
+    }))
+}
+
+fn part(location: Location) -> Record {
+    Record::Part(Box::new(PartRecord {
+        version: 1 << 100,
+        modified: Timestamp(3),
+        size: 9,
+        md5: [1; 16],
+        sha256: [2; 32],
+        crc64: 4,
+        checksum: Some(Checksum {
+            algorithm: ChecksumAlgorithm::Crc32c,
+            value: vec![7; 4],
+        }),
+        location,
+    }))
+}
+
+fn in_pack() -> Location {
+    Location::Pack {
+        pack: 1,
+        offset: 2,
+        record_bytes: 3,
+        sums: vec![4, 5],
+    }
+}
+
+fn in_parts() -> Location {
+    let mut set = PartSet {
+        id: UploadId(1 << 90),
+        runs: Vec::new(),
+    };
+    [(1, 5), (2, 5), (4, 5), (5, 6)]
+        .into_iter()
+        .for_each(|(number, bytes)| set.push(number, bytes));
+    assert_eq!(set.runs.len(), 3);
+    Location::Parts(set)
+}
+
+/// A row of every kind that there is.
+fn rows() -> Vec<(Key, Record)> {
     let bucket = Record::Bucket(BucketRecord {
         id: BucketId(1),
-        owner: crate::meta::key::AccountId(2),
+        owner: AccountId(2),
         created: Timestamp(3),
         public_read: true,
     });
-    let located = object(
-        Location::Pack {
-            pack: 1,
-            offset: 2,
-            record_bytes: 3,
-            sums: vec![4, 5],
-        },
-        9,
-    );
-    for (key, record) in [
+    let account = Record::Account(AccountRecord {
+        name: "me".into(),
+        created: Timestamp(3),
+        active: true,
+    });
+    let token = Record::Token(Box::new(TokenRecord {
+        account: AccountId(2),
+        name: "n".into(),
+        created: Timestamp(3),
+        expires: Some(Timestamp(4)),
+        active: false,
+        sealed_secret: vec![5; 40],
+        actions: vec!["object:get".into()],
+        buckets: vec!["b".into(), "c".into()],
+        prefixes: Vec::new(),
+    }));
+    let set = Record::PartSet(PartSetRecord {
+        references: 1,
+        parts: 2,
+        changes: 1 << 40,
+    });
+    let stats = BucketStats {
+        objects: 1,
+        bytes: 2,
+    };
+    let blob = BlobRecord {
+        references: 3,
+        bytes: 4,
+    };
+    let (id, file) = (UploadId(1 << 90), BlobId::new(1, 2, 3, 4));
+    let key = || Key::Object(BucketId(1), "k".into());
+    vec![
         (Key::Bucket("b".into()), bucket),
-        (Key::Object(BucketId(1), "k".into()), located),
+        (Key::BucketStats(BucketId(1)), Record::BucketStats(stats)),
+        (key(), object(in_pack(), 9)),
+        (key(), object(Location::Empty, 0)),
+        (key(), object(Location::File(file), 9)),
+        (key(), described(in_parts())),
+        (Key::Upload(BucketId(1), "k\0".into(), id), upload()),
+        (Key::Part(id, 1), part(in_pack())),
+        (Key::Part(id, 10_000), part(Location::File(file))),
+        (Key::Account(AccountId(2)), account),
         (
-            Key::Object(BucketId(1), "k".into()),
-            object(Location::Empty, 0),
+            Key::AccountName("me".into()),
+            Record::AccountName(AccountId(2)),
         ),
-    ] {
-        let bytes = record.encode();
-        assert_eq!(Record::decode(key.encode()[0], &bytes).unwrap(), record);
+        (Key::Token("t".into()), token),
+        (Key::Blob(file), Record::Blob(blob)),
+        (Key::Free(file), Record::Free),
+        (Key::Pack(1), Record::Pack(PackRecord { live_bytes: 5 })),
+        (Key::PartSet(id), set),
+        (Key::FreePartSet(id), Record::Free),
+        (Key::FreeBucket(BucketId(1)), Record::Free),
+    ]
+}
+
+#[test]
+fn records_of_every_kind_read_back() {
+    for (key, record) in rows() {
+        let (tag, bytes) = (key.encode()[0], record.encode());
+        assert_eq!(Record::decode(tag, &bytes).unwrap(), record);
         for n in 0..bytes.len() {
-            assert!(Record::decode(key.encode()[0], &bytes[..n]).is_err(), "{n}");
+            assert!(Record::decode(tag, &bytes[..n]).is_err(), "{key:?} {n}");
         }
+        let more = [&bytes[..], &[0]].concat();
+        assert!(Record::decode(tag, &more).is_err(), "{key:?} and more");
     }
+}
+
+#[test]
+fn the_new_records_are_as_drawn() {
+    let id = "00000000040000000000000000000000";
+    let text = hex(&part(in_parts()).encode());
+    let expected = [
+        // version, cipher, version id, modified, size, MD5, SHA-256, CRC64, checksum
+        "01",
+        "00",
+        "00000000000000000000000010000000",
+        "0300000000000000",
+        "0900000000000000",
+        &"01".repeat(16),
+        &"02".repeat(32),
+        "0400000000000000",
+        "0207070707",
+        // parts: upload id, count of runs, the runs
+        "04",
+        id,
+        "0300",
+        "010002000500000000000000",
+        "040001000500000000000000",
+        "050001000600000000000000",
+    ];
+    assert_eq!(text, expected.concat());
+    let expected = [
+        // version, initiated, initiator, algorithm and type of the checksum
+        "01",
+        "0300000000000000",
+        "02000000000000000000000000000000",
+        "02",
+        "01",
+        // headers, metadata, tags
+        "0000000000000000000006006e65766572",
+        "010001006e010076",
+        "02010061010076",
+        "0200c3bc010076",
+    ];
+    assert_eq!(hex(&upload().encode()), expected.concat());
+    let key = Key::Upload(BucketId(1), "k\0".into(), UploadId(1 << 90));
+    let drawn = format!("0600000000000000016b00ff0001{id}");
+    assert_eq!(hex(&key.encode()), drawn);
+}
+
+/// A record of format 1 has neither the type of the checksum nor tags.
+#[test]
+fn an_object_of_format_1_reads_back() {
+    let new = object(Location::Empty, 0);
+    let mut bytes = new.encode();
+    // Its parts: up to the entity tag and the missing checksum, then the type, and the count of tags at the end.
+    let type_at = 1 + 1 + 16 + 8 + 8 + 32 + 8 + 2 + 1 + 1;
+    assert_eq!((bytes.remove(type_at), bytes.pop()), (0, Some(0)));
+    bytes[0] = 1;
+    let tag = crate::meta::key::tag::OBJECT;
+    assert_eq!(Record::decode(tag, &bytes).unwrap(), new);
+    bytes[0] = 3;
+    assert!(Record::decode(tag, &bytes).is_err());
 }
 
 /// A batch whose first record ended 64 bytes before a page's end had its second record taken for the
@@ -357,11 +538,39 @@ fn a_record_may_begin_where_a_footer_could_be() {
     }
 }
 
+/// First bytes of keys.
+fn tag() -> impl Strategy<Value = u8> {
+    let known: Vec<u8> = rows().iter().map(|(key, _)| key.encode()[0]).collect();
+    prop_oneof![prop::sample::select(known), any::<u8>()]
+}
+
+#[test]
+fn runs_of_parts_that_cannot_be_are_refused() {
+    let run = |first, count, part_bytes| PartRun {
+        first,
+        count,
+        part_bytes,
+    };
+    for runs in [
+        vec![run(2, u16::MAX, 1)],
+        vec![run(1, 2, u64::MAX)],
+        vec![run(1, 1, u64::MAX), run(2, 1, 1)],
+        vec![run(1, 3, 5), run(3, 1, 5)],
+        vec![run(0, 1, 5)],
+        vec![run(1, 0, 5)],
+    ] {
+        let id = UploadId(1);
+        let bytes = part(Location::Parts(PartSet { id, runs })).encode();
+        assert!(Record::decode(crate::meta::key::tag::PART, &bytes).is_err());
+    }
+}
+
 proptest! {
     #[test]
-    fn no_bytes_make_a_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..600), tag: u8) {
+    fn no_bytes_make_a_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..600), tag in tag()) {
         let _ = Record::decode(tag, &bytes);
         let _ = Key::decode(&bytes);
+        let _ = Key::decode(&[&[tag], &bytes[..]].concat());
         let _ = decode_changes(&bytes);
         let _ = Footer::decode(&bytes);
         let _ = crate::meta::record::Checkpoint::decode(&bytes);
@@ -370,5 +579,41 @@ proptest! {
         bytes[..4].copy_from_slice(RECORD_MAGIC);
         let file = file_with(&bytes, PAGE_BYTES);
         let _ = read_batch(&*file, 8192, 9, &position());
+    }
+
+    /// Random bytes rarely come far; rows with some of their bytes changed do.
+    #[test]
+    fn no_damaged_row_makes_a_decoder_panic(
+        which in 0..rows().len(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let (key, record) = rows().swap_remove(which);
+        let (mut key, mut record) = (key.encode(), record.encode());
+        let tag = key[0];
+        for (at, byte) in &damage {
+            let (i, n) = (at.index(key.len()), record.len());
+            key[i] = *byte;
+            record[at.index(n)] ^= *byte;
+        }
+        if let Ok(key) = Key::decode(&key) {
+            prop_assert_eq!(Key::decode(&key.encode()).unwrap(), key);
+        }
+        if let Ok(damaged) = Record::decode(tag, &record) {
+            if let Some((Location::Parts(set), _)) = damaged.body() {
+                let _ = (set.count(), set.part_at(7), set.range_of(2));
+            }
+            prop_assert_eq!(Record::decode(tag, &damaged.encode()).unwrap(), damaged);
+        }
+    }
+
+    /// Where uploads are listed from: their rows stand as their keys do, then by their ids.
+    #[test]
+    fn rows_of_uploads_sort_as_their_keys(a in "[\0\u{1}ab\u{ff}]{0,4}", b in "[\0\u{1}ab\u{ff}]{0,4}", x: u128, y: u128) {
+        let row = |key: &str, id| Key::Upload(BucketId(1), key.into(), UploadId(id));
+        let rows = [row(&a, x), row(&b, y)];
+        prop_assert_eq!(rows[0].encode().cmp(&rows[1].encode()), (&a, x).cmp(&(&b, y)));
+        prop_assert_eq!(&Key::decode(&rows[0].encode()).unwrap(), &rows[0]);
+        let prefix = Key::upload_prefix(BucketId(1), &b);
+        prop_assert_eq!(rows[0].encode().starts_with(&prefix), a.starts_with(&b));
     }
 }
