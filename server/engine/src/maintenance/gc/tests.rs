@@ -7,11 +7,11 @@ use crate::{
     env::Env,
     meta::{
         InlineBody,
-        key::BucketId,
+        key::{AccountId, BucketId},
         local::{LocalConfig, overlay::Generation, recovery},
-        record::{Checkpoint, ObjectRecord},
+        record::{Checkpoint, ObjectRecord, PartRecord, PartSet, UploadRecord},
     },
-    types::{ChecksumType, ContentHeaders, ETag, Timestamp},
+    types::{ChecksumType, ContentHeaders, ETag, Timestamp, UploadId},
 };
 
 const BUCKET: BucketId = BucketId(1);
@@ -152,6 +152,62 @@ fn a_file_whose_row_is_lost_is_kept_while_its_object_names_it() {
     collect(&mut store);
     let reader = store.local.files.open(id, 10_000).unwrap();
     assert_eq!(reader.read(0..10_000).unwrap(), [5; 10_000][..]);
+}
+
+fn commit(store: &mut recovery::Opened, changes: Vec<Change>) {
+    let transaction = Transaction {
+        changes,
+        ..Transaction::default()
+    };
+    store.committer.commit(vec![transaction]).remove(0).unwrap();
+}
+
+/// Parts whose count was lost were counted anew, from one, when their object was copied: the deletion of the
+/// copy took them from the object.
+#[test]
+fn parts_whose_count_is_lost_stay() {
+    let disk = SimulatedDisk::new(6);
+    let mut store = open(&disk);
+    let (id, part) = (UploadId(9), Key::Part(UploadId(9), 1));
+    let record = Record::Part(Box::new(PartRecord {
+        version: 8,
+        modified: Timestamp(1),
+        size: 0,
+        md5: [0; 16],
+        sha256: [0; 32],
+        crc64: 0,
+        checksum: None,
+        location: Location::Empty,
+    }));
+    let runs = Vec::new();
+    let joined = object(0, Location::Parts(PartSet { id, runs }));
+    let put = |key: &str| {
+        let row = Key::Object(BUCKET, key.into());
+        Change::put(row, Record::Object(Box::new(joined.clone())))
+    };
+    let upload = Record::Upload(Box::new(UploadRecord {
+        initiated: Timestamp(1),
+        initiator: AccountId(1),
+        checksum_algorithm: None,
+        checksum_type: ChecksumType::FullObject,
+        headers: ContentHeaders::default(),
+        metadata: Default::default(),
+        tags: Default::default(),
+    }));
+    let row = Key::Upload(BUCKET, "k".into(), id);
+    let changes = vec![
+        Change::put(row.clone(), upload),
+        Change::put(part.clone(), record),
+        put("k"),
+        Change::delete(row),
+    ];
+    commit(&mut store, changes);
+    lose_rows(&mut store, &[Key::PartSet(id)]);
+    commit(&mut store, vec![put("copy")]);
+    let copy = Key::Object(BUCKET, "copy".into());
+    commit(&mut store, vec![Change::delete(copy)]);
+    collect(&mut store);
+    assert!(store.local.get(&part).unwrap().is_some());
 }
 
 /// Each start of an idle store left a preallocated log file behind, 64 MiB a time.
