@@ -141,9 +141,10 @@ def test_an_upload_is_of_one_key(client, bucket):
     assert complete(client, path, done, [(1, etag)]).status == 200
     ids = [mine, "0" * 32, mine.upper(), mine[:-1], "", "%00", "..%2F..%2Fk", "a" * 500]
     for upload, target in [*((upload, other) for upload in ids), (done, path)]:
+        late = [] if upload == done else [complete(client, target, upload, [(1, etag_of(b"lost"))])]
         for answer in [
             part(client, target, upload, 1, b"lost"), client.request("GET", target, f"uploadId={upload}"),
-            abort(client, target, upload), complete(client, target, upload, [(1, etag_of(b"lost"))]),
+            abort(client, target, upload), *late,
         ]:  # fmt: skip
             assert (answer.status, answer.code) == (404, "NoSuchUpload"), (upload, target, answer)
     assert client.request("GET", other).body == b"kept"
@@ -174,7 +175,7 @@ def test_a_refused_list_leaves_the_upload_open(client, bucket):
     assert client.request("GET", path).body == b"\x01" * SMALL + b"\x02" * SMALL
     # The first answer may have been lost: the same list again is answered, another one is not.
     assert complete(client, path, upload, quoted).status == 200
-    assert complete(client, path, upload, [(1, one)]).code == "NoSuchUpload"
+    assert complete(client, path, upload, [(1, one)]).code in ("NoSuchUpload", "InvalidPart")
 
 
 def test_ranges_and_parts_over_every_border(client, bucket):
@@ -276,7 +277,8 @@ def test_an_upload_ends_once(client, bucket):
             ],
         )  # fmt: skip
         assert first.status == again.status, (first, again)
-        assert [first.status, other.status, end.status].count(404) == 2, (first, other, end)
+        assert [answer.status for answer in (first, other, end)].count(200 if end.status != 204 else 204) == 1, (first, other, end)
+        assert {answer.code for answer in (first, other, end)} <= {None, "NoSuchUpload", "InvalidPart"}, (first, other, end)
         got = client.request("GET", path)
         if end.status == 204:
             assert got.code == "NoSuchKey"
@@ -459,19 +461,24 @@ def test_a_copy_is_of_one_version(client, bucket):
         while not over.is_set():
             assert tag(own, source, "x").status == 200
 
-    def take(own: Client) -> None:
-        path = f"/{bucket}/{threading.get_ident()}"
+    def take(own: Client) -> list[str]:
+        """With a checksum that the source does not have: the copy takes longer, and the source changes meanwhile."""
+        taken = []
         try:
-            for _ in range(30):
-                assert copy(own, source, path).status == 200
-                got = own.request("GET", path)
-                md5 = hashlib.md5(got.body).hexdigest()
-                assert (got.headers["etag"], got.headers["x-amz-meta-md5"]) == (f'"{md5}"', md5)
+            for n in range(30):
+                taken.append(f"/{bucket}/{threading.get_ident()}-{n}")
+                assert copy(own, source, taken[-1], x_amz_checksum_algorithm="SHA1").status == 200
         finally:
             over.set()
+        return taken
 
     client.request("PUT", source, headers={"x-amz-meta-md5": hashlib.md5(b"").hexdigest()})
-    at_once(client, [write, write, set_tags, take, take])
+    *_, some, others = at_once(client, [write, write, set_tags, take, take])
+    client.request("DELETE", source)
+    for path in some + others:
+        got = client.request("GET", path)
+        md5 = hashlib.md5(got.body).hexdigest()
+        assert got.status == 200 and (got.headers["etag"], got.headers["x-amz-meta-md5"]) == (f'"{md5}"', md5), got
 
 
 def test_open_uploads_are_listed_page_by_page(client, bucket):
