@@ -59,6 +59,19 @@ impl Service {
                 ErrorKind::OperationAborted,
                 "The source of the copy was changed meanwhile: try again.",
             );
+            // Counted anew, bytes whose count was lost would go with the copy.
+            let counted = match &record.location {
+                Location::File(id) => Some(Key::Blob(*id)),
+                Location::Parts(set) => Some(Key::PartSet(set.id)),
+                Location::Empty | Location::Here | Location::Pack { .. } => None,
+            };
+            if let Some(row) = counted {
+                requires.add(
+                    Precondition::Exists(row),
+                    ErrorKind::InternalError,
+                    "The index has lost who shares the bytes of the source: they are not shared once more.",
+                );
+            }
             let copy = self.copied(record, body.is_some(), &options);
             let info = info(key.clone(), &copy);
             let row = Key::Object(to.id, key.as_str().into());
