@@ -678,7 +678,7 @@ fn check_secret(service: &Service) -> Result<(), OpenError> {
         .map_err(|e| OpenError::Damaged {
             what: e.to_string(),
         })?;
-    for (key, record) in rows {
+    for (key, record) in rows.rows {
         if let (Ok(Key::Token(id)), Record::Token(token)) = (Key::decode(&key), record) {
             let opened = service.secrets.open(&id, &token.sealed_secret);
             opened.map_err(|_| OpenError::WrongSecret)?;

@@ -575,3 +575,34 @@ async fn tags_change_without_the_object_changing() {
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoSuchKey);
 }
+
+/// Listings of objects whose parts alternate in size took memory for all the sizes at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_rows_are_listed_in_pieces() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await;
+    let id = store.create("0").await;
+    let mut parts = Vec::new();
+    for n in 1..=3_000 {
+        parts.push(store.part("0", id, n, &bytes(0, usize::from(n % 2))).await);
+    }
+    store.complete("0", id, &parts).await.unwrap();
+    // A row has 36 KB, so that a scan ends after some 30.
+    for n in 1..100 {
+        let to = n.to_string();
+        store.copy("0", &to, CopyOptions::default()).await.unwrap();
+    }
+    assert_eq!(store.keys().await, 100);
+    let options = ListOptions {
+        delimiter: Some("0".into()),
+        max_keys: 1000,
+        ..ListOptions::default()
+    };
+    let engine = &store.engine;
+    let page = engine
+        .list_objects(&store.caller, &store.bucket, &options)
+        .await;
+    // 1 to 9, those of two digits without a zero, and "0", "10" to "90" as common prefixes.
+    assert_eq!(page.unwrap().entries.len(), 100);
+    assert_eq!(store.get("42", Select::Whole).await.unwrap().len(), 1_500);
+}

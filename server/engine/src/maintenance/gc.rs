@@ -29,6 +29,8 @@ use crate::{
 
 /// See [`Collector::free_per_step`].
 const FREE_PER_STEP: usize = 256;
+/// Rows of log files that are looked at together.
+const PACK_ROWS: usize = 1000;
 /// Log files shorter than a quarter of the usual length that are let be before they are merged.
 const SHORT_PACKS_MAX: usize = 8;
 
@@ -142,7 +144,8 @@ impl Collector {
     fn free_uploads(&self, commit: CommitAll) -> Result<bool> {
         let from = [tag::FREE_BUCKET];
         let entry = self.local.scan(&from, after_prefix(&from).as_deref(), 1)?;
-        let Some(Ok(key @ Key::FreeBucket(bucket))) = entry.first().map(|(k, _)| Key::decode(k))
+        let Some(Ok(key @ Key::FreeBucket(bucket))) =
+            entry.rows.first().map(|(k, _)| Key::decode(k))
         else {
             return Ok(false);
         };
@@ -164,7 +167,7 @@ impl Collector {
             from.push(0);
         }
         let entry = self.local.scan(&from, to.as_deref(), 1)?;
-        let Some(Ok(key @ Key::FreePartSet(id))) = entry.first().map(|(k, _)| Key::decode(k))
+        let Some(Ok(key @ Key::FreePartSet(id))) = entry.rows.first().map(|(k, _)| Key::decode(k))
         else {
             return Ok(None);
         };
@@ -185,8 +188,11 @@ impl Collector {
         commit: CommitAll,
     ) -> Result<()> {
         let rows = self.local.scan(from, to.as_deref(), self.free_per_step)?;
-        let is_last = rows.len() < self.free_per_step;
-        let keys = rows.iter().filter_map(|(key, _)| Key::decode(key).ok());
+        let is_last = rows.next.is_none();
+        let keys = rows
+            .rows
+            .iter()
+            .filter_map(|(key, _)| Key::decode(key).ok());
         let keys = keys.chain(is_last.then_some(entry));
         commit_changes(keys.map(Change::delete).collect(), commit)
     }
@@ -197,6 +203,7 @@ impl Collector {
         let to = after_prefix(&from);
         let rows = self.local.scan(&from, to.as_deref(), self.free_per_step)?;
         let ids: Vec<BlobId> = rows
+            .rows
             .iter()
             .filter_map(|(key, _)| match Key::decode(key) {
                 Ok(Key::Free(id)) => Some(id),
@@ -211,7 +218,7 @@ impl Collector {
         files.sync_deletes(&ids)?;
         let entries = ids.iter().map(|&id| Change::delete(Key::Free(id)));
         commit_changes(entries.collect(), commit)?;
-        Ok(ids.len() == self.free_per_step)
+        Ok(rows.next.is_some())
     }
 
     fn sweep_shard(&self, shard: u16) -> Result<()> {
@@ -273,19 +280,23 @@ impl Collector {
     /// Removes the rows of log files that were removed just before the power went.
     fn forget_missing(&self, there: &[u32], commit: CommitAll) -> Result<()> {
         let applied = self.local.applied();
-        let from = Key::Pack(0).encode();
+        let mut from = Some(Key::Pack(0).encode());
         let to = Key::Pack(applied.pack).encode();
         let mut missing = Vec::new();
-        for (key, record) in self.local.scan(&from, Some(&to), usize::MAX)? {
-            match (Key::decode(&key), record) {
-                (Ok(Key::Pack(number)), _) if there.contains(&number) => {}
-                (Ok(Key::Pack(number)), Record::Pack(record)) if record.live_bytes == 0 => {
-                    missing.push(number);
+        while let Some(start) = from.take() {
+            let rows = self.local.scan(&start, Some(&to), PACK_ROWS)?;
+            from = rows.next;
+            for (key, record) in rows.rows {
+                match (Key::decode(&key), record) {
+                    (Ok(Key::Pack(number)), _) if there.contains(&number) => {}
+                    (Ok(Key::Pack(number)), Record::Pack(record)) if record.live_bytes == 0 => {
+                        missing.push(number);
+                    }
+                    (Ok(Key::Pack(number)), _) => {
+                        tracing::error!(pack = number, "a log file with living bodies is missing");
+                    }
+                    _ => {}
                 }
-                (Ok(Key::Pack(number)), _) => {
-                    tracing::error!(pack = number, "a log file with living bodies is missing");
-                }
-                _ => {}
             }
         }
         self.forget_packs(&missing, commit)

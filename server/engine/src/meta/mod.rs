@@ -171,16 +171,28 @@ pub enum CommitError {
 /// Resolves when the transaction is durable, or refused by durable state.
 pub type Commit = Pin<Box<dyn Future<Output = Result<(), CommitError>> + Send>>;
 
+/// Bytes of rows after which a scan ends early, so that long rows do not add up.
+pub const SCAN_BYTES: usize = 1 << 20;
+
 /// Rows of a scan: encoded key and record, in byte order.
-pub type Rows = Vec<(Vec<u8>, Record)>;
+pub struct Rows {
+    /// The rows.
+    pub rows: Vec<(Vec<u8>, Record)>,
+    /// Where the next scan goes on; `None` when there are no more.
+    pub next: Option<Vec<u8>>,
+}
+
+/// The least key above this one.
+pub fn above(key: &[u8]) -> Vec<u8> {
+    [key, &[0]].concat()
+}
 
 /// A store of rows.
 pub trait MetaStore: Send + Sync + 'static {
     /// The row under `key`.
     fn get(&self, key: &Key) -> Result<Option<Record>>;
 
-    /// The first rows with encoded keys in `from..to`, at most `limit`. Fewer than `limit` means that
-    /// there are no more.
+    /// The first rows with encoded keys in `from..to`: at most `limit`, and fewer when they are long.
     fn scan(&self, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Rows>;
 
     /// Commits a transaction.

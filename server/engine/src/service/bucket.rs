@@ -101,25 +101,21 @@ impl Service {
     }
 
     fn buckets_of(&self, caller: &Caller) -> Result<Vec<BucketInfo>> {
-        let mut from = vec![tag::BUCKET];
-        let to = after_prefix(&from);
+        let to = after_prefix(&[tag::BUCKET]);
+        let mut from = Some(vec![tag::BUCKET]);
         let mut buckets = Vec::new();
-        loop {
-            let rows = self.meta.scan(&from, to.as_deref(), SCAN_ROWS)?;
-            let more = rows.len() == SCAN_ROWS;
-            for (key, record) in rows {
+        while let Some(start) = from.take() {
+            let rows = self.meta.scan(&start, to.as_deref(), SCAN_ROWS)?;
+            from = rows.next;
+            for (key, record) in rows.rows {
                 if let (Ok(Key::Bucket(name)), Record::Bucket(bucket)) = (Key::decode(&key), record)
                     && bucket.owner == caller.account()
                 {
                     buckets.push(info(BucketName::parse(&name)?, &bucket));
                 }
-                from = key;
             }
-            if !more {
-                return Ok(buckets);
-            }
-            from.push(0);
         }
+        Ok(buckets)
     }
 }
 

@@ -32,20 +32,11 @@ impl Service {
             && let Some(from) = walk.from.take()
         {
             let wanted = limit + 1 - walk.entries.len();
-            let rows = if walk.seeking {
-                wanted.min(SEEK_ROWS)
-            } else {
-                wanted
+            let wanted = match walk.seeking {
+                true => wanted.min(SEEK_ROWS),
+                false => wanted,
             };
-            let rows = self.meta.scan(&from, walk.to.as_deref(), rows)?;
-            walk.take(
-                rows,
-                if walk.seeking {
-                    wanted.min(SEEK_ROWS)
-                } else {
-                    wanted
-                },
-            );
+            walk.take(self.meta.scan(&from, walk.to.as_deref(), wanted)?);
         }
         let mut entries = walk.entries;
         let more = entries.len() > limit;
@@ -102,10 +93,9 @@ impl<'a> Walk<'a> {
         common_prefix(&self.options.prefix, self.options.delimiter.as_deref(), key)
     }
 
-    fn take(&mut self, rows: crate::meta::Rows, limit: usize) {
-        let all = rows.len() < limit;
-        let mut last = None;
-        for (bytes, record) in rows {
+    fn take(&mut self, rows: crate::meta::Rows) {
+        self.from = rows.next;
+        for (bytes, record) in rows.rows {
             let (Ok(Key::Object(_, key)), Record::Object(object)) = (Key::decode(&bytes), record)
             else {
                 continue;
@@ -123,12 +113,7 @@ impl<'a> Walk<'a> {
             self.entries
                 .push(ListEntry::Object(Box::new(info(key, &object))));
             self.seeking = false;
-            last = Some(bytes);
         }
-        self.from = last.filter(|_| !all).map(|mut last| {
-            last.push(0);
-            last
-        });
     }
 }
 

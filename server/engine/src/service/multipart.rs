@@ -212,7 +212,10 @@ impl Service {
         if !matches!(&object.location, Location::Parts(set) if set.id == id) {
             return Ok(None);
         }
-        let (assembly, _) = self.assemble(id, None, parts, options).await?;
+        // Another list is of an upload that is no more.
+        let Ok((assembly, _)) = self.assemble(id, None, parts, options).await else {
+            return Ok(None);
+        };
         let info = info(key.clone(), &object);
         let expected = options.checksum.as_ref();
         let is_same = expected.is_none_or(|expected| info.checksums.contains(expected));
@@ -308,12 +311,20 @@ impl Service {
     fn parts(&self, id: UploadId, after: u16, limit: usize) -> Result<Vec<(u16, PartRecord)>> {
         let from = Key::Part(id, after.saturating_add(1)).encode();
         let to = Key::Part(id, u16::MAX).encode();
-        let rows = self.meta.scan(&from, Some(&to), limit)?.into_iter();
+        let mut rows = Vec::new();
+        let mut next = Some(from);
+        while let Some(from) = next.take()
+            && rows.len() < limit
+        {
+            let page = self.meta.scan(&from, Some(&to), limit - rows.len())?;
+            rows.extend(page.rows);
+            next = page.next;
+        }
         let part = |(key, record): (Vec<u8>, Record)| match (Key::decode(&key), record) {
             (Ok(Key::Part(_, number)), Record::Part(part)) => Some((number, *part)),
             _ => None,
         };
-        Ok(rows.filter_map(part).collect())
+        Ok(rows.into_iter().filter_map(part).collect())
     }
 }
 

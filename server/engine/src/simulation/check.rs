@@ -30,24 +30,21 @@ impl Found {
     /// Reads all rows, `page` at a time.
     pub(super) fn scan(local: &Local, page: usize) -> Result<Self> {
         let mut rows = BTreeMap::new();
-        let mut from = vec![tag::BUCKET];
-        loop {
+        let mut from = Some(vec![tag::BUCKET]);
+        while let Some(start) = from.take() {
             let read = local
-                .scan(&from, None, page)
+                .scan(&start, None, page)
                 .map_err(|e| format!("a scan failed: {e}"))?;
-            let more = read.len() == page;
-            if let Some((last, _)) = read.last() {
-                from.clone_from(last);
-                from.push(0);
+            if read.rows.len() > page {
+                return Err(format!("a scan of {page} rows found {}", read.rows.len()));
             }
-            for (key, record) in read {
+            from = read.next;
+            for (key, record) in read.rows {
                 let key = Key::decode(&key).map_err(|e| e.to_string())?;
                 rows.insert(key, record);
             }
-            if !more {
-                return Ok(Self { rows });
-            }
         }
+        Ok(Self { rows })
     }
 
     /// Leaves out the dead of `state`, and what follows from other rows.

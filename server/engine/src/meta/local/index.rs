@@ -12,6 +12,7 @@ use crate::{
     disk::DiskFile,
     error::{Error, ErrorKind, Result},
     meta::{
+        SCAN_BYTES,
         key::Key,
         local::overlay::{Chunk, Generation},
         record::Checkpoint,
@@ -108,7 +109,7 @@ impl IndexRead {
         })
     }
 
-    /// The first rows of `from..to`, at most `limit`.
+    /// The first rows of `from..to`: at most `limit`, and fewer when they are long.
     pub fn range(&self, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Chunk<Vec<u8>>> {
         let Some(table) = &self.table else {
             return Ok((Vec::new(), None));
@@ -122,12 +123,15 @@ impl IndexRead {
                 .range::<&[u8]>((Bound::Included(from), upper))
                 .map_err(broken)?;
             let mut rows: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+            let mut bytes = 0;
             for row in range.by_ref().take(limit) {
                 let (key, value) = row.map_err(broken)?;
-                rows.push((
-                    key.value().to_vec(),
-                    checked(key.value(), value.value())?.to_vec(),
-                ));
+                let value = checked(key.value(), value.value())?.to_vec();
+                bytes += value.len();
+                rows.push((key.value().to_vec(), value));
+                if bytes >= SCAN_BYTES {
+                    break;
+                }
             }
             let more = range.next().transpose().map_err(broken)?.is_some();
             let end = rows.last().filter(|_| more).map(|(key, _)| key.clone());

@@ -15,7 +15,7 @@ use crate::{
     env::Env,
     error::{Error, ErrorKind, Result},
     meta::{
-        InlineBody, Rows,
+        InlineBody, Rows, SCAN_BYTES, above,
         key::Key,
         record::{Checkpoint, Location, Record},
     },
@@ -159,11 +159,11 @@ impl Local {
         }
     }
 
-    /// The first rows of `from..to`, at most `limit`; fewer mean that there are no more.
+    /// The first rows of `from..to`: at most `limit`, and fewer when they are long.
     pub fn scan(&self, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Rows> {
-        let mut rows = Rows::new();
-        let mut from = from.to_vec();
-        while rows.len() < limit {
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        let mut next = Some(from.to_vec());
+        while let Some(from) = next.take() {
             let wanted = (limit - rows.len()).max(16);
             let (newer, newer_end) = self.overlay.range(&from, to, wanted);
             let (older, older_end) = self.index.read()?.range(&from, to, wanted)?;
@@ -174,17 +174,24 @@ impl Local {
                 .collect();
             merged.extend(newer);
             for (key, row) in merged {
-                let Some(row) = row else { continue };
-                if end.as_ref().is_none_or(|end| key <= *end) && rows.len() < limit {
-                    let record = effects::decode(&key, &row)?;
-                    rows.push((key, record));
+                if end.as_ref().is_some_and(|end| key > *end) {
+                    break;
                 }
+                let Some(row) = row else { continue };
+                if rows.len() >= limit || bytes >= SCAN_BYTES {
+                    let next = Some(key);
+                    return Ok(Rows { rows, next });
+                }
+                bytes += row.len();
+                let record = effects::decode(&key, &row)?;
+                rows.push((key, record));
             }
-            let Some(mut end) = end else { break };
-            end.push(0);
-            from = end;
+            next = end.map(|end| above(&end));
+            if rows.len() >= limit || bytes >= SCAN_BYTES {
+                break;
+            }
         }
-        Ok(rows)
+        Ok(Rows { rows, next })
     }
 
     /// The file of an inline body; `None` when it has moved.

@@ -4,6 +4,7 @@ use crate::{
     auth::{Action, Caller},
     error::Result,
     meta::{
+        above,
         key::{BucketId, Key, after_prefix},
         record::Record,
     },
@@ -57,9 +58,8 @@ impl Service {
         {
             let wanted = limit + 1 - entries.len();
             let rows = self.meta.scan(&start, to.as_deref(), wanted)?;
-            let is_last = rows.len() < wanted;
-            from = rows.last().filter(|_| !is_last).map(|(row, _)| next(row));
-            for (row, record) in rows {
+            from = rows.next;
+            for (row, record) in rows.rows {
                 let (Ok(Key::Upload(_, key, id)), Record::Upload(upload)) =
                     (Key::decode(&row), record)
                 else {
@@ -98,13 +98,8 @@ fn first_row(bucket: BucketId, options: &ListUploadsOptions) -> Option<Vec<u8>> 
     };
     let after = match (options.common_prefix(marker), options.upload_id_marker) {
         (Some(common), _) => after_prefix(&Key::upload_prefix(bucket, common)),
-        (None, Some(id)) => Some(next(&Key::uploads_of(bucket, marker, Some(id)))),
+        (None, Some(id)) => Some(above(&Key::uploads_of(bucket, marker, Some(id)))),
         (None, None) => after_prefix(&Key::uploads_of(bucket, marker, None)),
     };
     after.map(|after| after.max(base))
-}
-
-/// The least row above this one.
-fn next(row: &[u8]) -> Vec<u8> {
-    [row, &[0]].concat()
 }
