@@ -171,7 +171,12 @@ impl Service {
                 }
                 upload => upload?,
             };
-            let (assembly, changes) = self.assemble(id, Some(&upload), parts, &options).await?;
+            let assembled = self.assemble(id, Some(&upload), parts, &options).await;
+            if assembled.is_err() && self.upload(&bucket, key, id).is_err() {
+                // It ended while we looked, and took parts along.
+                continue;
+            }
+            let (assembly, changes) = assembled?;
             let mut requires = Requirements::bucket(name, &bucket);
             requires.add_upload(&bucket, key, id);
             requires.add(
