@@ -409,6 +409,15 @@ def test_s3fs_as_a_file_system(fs, bucket, tmp_path):
     assert sorted(fs.find(bucket)) == sorted(f"{bucket}/copy/{name}" for name in tree)
 
 
+def test_s3fs_removes_a_bucket_with_all_it_holds(fs):
+    """It asks for the versions of a bucket first."""
+    fs.mkdir("s3fs-goes")
+    fs.pipe("s3fs-goes/a/b", b"x")
+    fs.rm("s3fs-goes", recursive=True)
+    fs.invalidate_cache()
+    assert not fs.exists("s3fs-goes")
+
+
 def test_s3fs_merges_and_tags(fs, bucket):
     parts = [os.urandom(5 * MIB), os.urandom(6 * MIB), os.urandom(10)]
     for number, body in enumerate(parts):

@@ -101,6 +101,20 @@ pub(crate) async fn get_bucket_location(
     Ok(xml_response(document.finish()))
 }
 
+/// Says that a bucket has no versions, which clients ask before they delete.
+///
+/// Source: S3 API, GetBucketVersioning: an empty document is of a bucket that never had any.
+pub(crate) async fn get_bucket_versioning(
+    call: &Call<'_>,
+    bucket: BucketName,
+) -> Result<Response<Body>> {
+    call.engine.head_bucket(call.caller, &bucket).await?;
+    let mut document = Writer::document();
+    document.open_root("VersioningConfiguration");
+    document.close("VersioningConfiguration");
+    Ok(xml_response(document.finish()))
+}
+
 /// Which of the buckets are asked for.
 #[derive(Debug, PartialEq, Eq)]
 struct BucketPage {

@@ -163,6 +163,13 @@ impl S3 {
                 return Ok(page::welcome(parts, self.settings.region()));
             }
         }
+        // A form brings its signature in its body: to ask for one would send its owner astray.
+        let operation = match operation {
+            Err(error) if mechanism == Mechanism::Absent && router::is_form(parts) => {
+                return Err(error);
+            }
+            operation => operation,
+        };
         let (engine, settings) = (&self.engine, &self.settings);
         let proof = Proof::of(mechanism, engine, settings, signed, &query);
         let is_public_read = matches!(operation, Ok(operation) if operation.is_public_read());
@@ -211,6 +218,7 @@ impl S3 {
             Operation::HeadBucket => bucket::head_bucket(call, bucket()?).await,
             Operation::DeleteBucket => bucket::delete_bucket(call, bucket()?).await,
             Operation::GetBucketLocation => bucket::get_bucket_location(call, bucket()?).await,
+            Operation::GetBucketVersioning => bucket::get_bucket_versioning(call, bucket()?).await,
             Operation::ListObjects => list::list_objects(call, bucket()?).await,
             Operation::ListObjectsV2 => list::list_objects_v2(call, bucket()?).await,
             Operation::DeleteObjects => delete::delete_objects(call, bucket()?, payload).await,

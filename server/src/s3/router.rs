@@ -92,6 +92,7 @@ pub(crate) enum Operation {
     HeadBucket,
     DeleteBucket,
     GetBucketLocation,
+    GetBucketVersioning,
     ListObjects,
     ListObjectsV2,
     DeleteObjects,
@@ -126,6 +127,7 @@ impl Operation {
             Self::HeadBucket => "HeadBucket",
             Self::DeleteBucket => "DeleteBucket",
             Self::GetBucketLocation => "GetBucketLocation",
+            Self::GetBucketVersioning => "GetBucketVersioning",
             Self::ListObjects => "ListObjects",
             Self::ListObjectsV2 => "ListObjectsV2",
             Self::DeleteObjects => "DeleteObjects",
@@ -262,6 +264,7 @@ fn route_service(method: &Method, query: &Query, headers: &HeaderMap) -> Result<
 fn route_bucket(method: &Method, query: &Query, headers: &HeaderMap) -> Result<Operation> {
     Ok(match *method {
         Method::GET if query.has("location") => Operation::GetBucketLocation,
+        Method::GET if query.has("versioning") => Operation::GetBucketVersioning,
         Method::GET if query.has("acl") => Operation::GetBucketAcl,
         Method::PUT if query.has("acl") => Operation::PutBucketAcl,
         Method::GET if query.has("uploads") => Operation::ListMultipartUploads,
@@ -279,18 +282,25 @@ fn route_bucket(method: &Method, query: &Query, headers: &HeaderMap) -> Result<O
         Method::POST if query.has("delete") => Operation::DeleteObjects,
         Method::POST => {
             must_serve_parameters_of(method, &[], query)?;
-            let is_form = headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-                value
-                    .as_bytes()
-                    .to_ascii_lowercase()
-                    .starts_with(b"multipart/form-data")
-            });
-            return Err(match is_form {
-                true => Error::not_implemented("Upload by an HTML form"),
+            return Err(match has_form(headers) {
+                true => Error::not_implemented("Upload by an HTML form")
+                    .with_hint("Presign a PUT instead."),
                 false => not_allowed(method),
             });
         }
         _ => return Err(not_allowed(method)),
+    })
+}
+
+/// Whether a request is an upload by an HTML form.
+pub(crate) fn is_form(parts: &Parts) -> bool {
+    parts.method == Method::POST && has_form(&parts.headers)
+}
+
+fn has_form(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        let value = value.as_bytes().to_ascii_lowercase();
+        value.starts_with(b"multipart/form-data")
     })
 }
 
@@ -324,6 +334,7 @@ fn route_object(method: &Method, query: &Query, headers: &HeaderMap) -> Result<O
 fn must_serve_parameters(method: &Method, operation: Operation, query: &Query) -> Result<()> {
     let served: &[&str] = match operation {
         Operation::GetBucketLocation => &["location"],
+        Operation::GetBucketVersioning => &["versioning"],
         Operation::DeleteObjects => &["delete"],
         Operation::GetObject | Operation::HeadObject => &["partNumber"],
         Operation::GetObjectTagging

@@ -79,6 +79,7 @@ fn operations_are_named() {
         ("HEAD", "/b/", HeadBucket),
         ("DELETE", "/b", DeleteBucket),
         ("GET", "/b?location", GetBucketLocation),
+        ("GET", "/b?versioning", GetBucketVersioning),
         ("GET", "/b?prefix=acl", ListObjects),
         ("GET", "/b?list-type=2", ListObjectsV2),
         ("POST", "/b?delete", DeleteObjects),
@@ -153,6 +154,7 @@ fn is_of(operation: Operation, sub_resource: &str) -> bool {
     use Operation::*;
     match sub_resource {
         "tagging" => operation.name().ends_with("Tagging"),
+        "versioning" => operation == GetBucketVersioning,
         "uploads" => matches!(operation, CreateMultipartUpload | ListMultipartUploads),
         "uploadId" => matches!(
             operation,
