@@ -3,9 +3,6 @@
 //! The owner has every right; a public bucket lets everybody read its objects. Deliberately absent: grants to
 //! others, which are the business of tokens and policies.
 
-use std::error;
-
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use jay_engine::{BucketName, ErrorKind, ObjectKey};
 
@@ -15,7 +12,7 @@ use super::{
     empty_response,
     error::{Error, Result},
     headers,
-    payload::Payload,
+    payload::{Payload, RequestBody},
     xml::Writer,
     xml_response,
 };
@@ -35,15 +32,11 @@ pub(crate) async fn get_bucket_acl(call: &Call<'_>, bucket: BucketName) -> Resul
 /// Opens the objects of a bucket to all, or closes them.
 ///
 /// Source: S3 API, PutBucketAcl.
-pub(crate) async fn put_bucket_acl<B>(
+pub(crate) async fn put_bucket_acl<B: RequestBody>(
     call: &Call<'_>,
     bucket: BucketName,
     payload: Payload<'_, B>,
-) -> Result<Response<Body>>
-where
-    B: hyper::body::Body<Data = Bytes> + Unpin,
-    B::Error: Into<Box<dyn error::Error + Send + Sync>>,
-{
+) -> Result<Response<Body>> {
     must_be_canned(call, payload).await?;
     let public_read = is_public_read(&call.parts.headers)?;
     call.engine
@@ -70,16 +63,12 @@ pub(crate) async fn get_object_acl(
 /// Accepts a canned access list, which changes nothing.
 ///
 /// Source: S3 API, PutObjectAcl.
-pub(crate) async fn put_object_acl<B>(
+pub(crate) async fn put_object_acl<B: RequestBody>(
     call: &Call<'_>,
     bucket: BucketName,
     key: ObjectKey,
     payload: Payload<'_, B>,
-) -> Result<Response<Body>>
-where
-    B: hyper::body::Body<Data = Bytes> + Unpin,
-    B::Error: Into<Box<dyn error::Error + Send + Sync>>,
-{
+) -> Result<Response<Body>> {
     headers::must_be_known(&call.parts.headers)?;
     must_be_canned(call, payload).await?;
     call.engine
@@ -102,11 +91,7 @@ pub(crate) fn is_public_read(headers: &HeaderMap) -> Result<bool> {
 }
 
 /// Refuses a list that is spelled out, and none at all.
-async fn must_be_canned<B>(call: &Call<'_>, payload: Payload<'_, B>) -> Result<()>
-where
-    B: hyper::body::Body<Data = Bytes> + Unpin,
-    B::Error: Into<Box<dyn error::Error + Send + Sync>>,
-{
+async fn must_be_canned<B: RequestBody>(call: &Call<'_>, payload: Payload<'_, B>) -> Result<()> {
     let is_blank = payload.xml(call).await?.trim_ascii().is_empty();
     match (is_blank, call.parts.headers.contains_key("x-amz-acl")) {
         (true, true) => Ok(()),

@@ -1,9 +1,6 @@
 //! ListBuckets, CreateBucket, HeadBucket, DeleteBucket and GetBucketLocation.
 
-use std::error;
-
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use jay_engine::{BucketInfo, BucketName, BucketOptions, ErrorKind};
 
@@ -13,7 +10,7 @@ use super::{
     empty_response,
     error::{Error, Result},
     headers, invalid_argument,
-    payload::Payload,
+    payload::{Payload, RequestBody},
     uri::Query,
     xml::{self, Step, Writer, malformed},
     xml_response,
@@ -42,15 +39,11 @@ pub(crate) async fn list_buckets(call: &Call<'_>) -> Result<Response<Body>> {
 /// Makes a bucket.
 ///
 /// Source: S3 API, CreateBucket.
-pub(crate) async fn create_bucket<B>(
+pub(crate) async fn create_bucket<B: RequestBody>(
     call: &Call<'_>,
     bucket: BucketName,
     payload: Payload<'_, B>,
-) -> Result<Response<Body>>
-where
-    B: hyper::body::Body<Data = Bytes> + Unpin,
-    B::Error: Into<Box<dyn error::Error + Send + Sync>>,
-{
+) -> Result<Response<Body>> {
     must_own_its_objects(&call.parts.headers)?;
     let public_read = acl::is_public_read(&call.parts.headers)?;
     let document = payload.xml(call).await?;

@@ -2,9 +2,8 @@
 //!
 //! Source: S3 API, DeleteObjects.
 
-use std::{error, mem};
+use std::mem;
 
-use bytes::Bytes;
 use http::Response;
 use jay_engine::{BucketName, DeleteConditions, ErrorKind, ObjectKey};
 
@@ -13,7 +12,7 @@ use super::{
     body::Body,
     conditions,
     error::{Error, Result},
-    payload::Payload,
+    payload::{Payload, RequestBody},
     xml::{self, Step, Writer, malformed},
     xml_response,
 };
@@ -22,15 +21,11 @@ use super::{
 const KEYS_MAX: usize = 1000;
 
 /// Removes up to [`KEYS_MAX`] objects; each has its own result.
-pub(crate) async fn delete_objects<B>(
+pub(crate) async fn delete_objects<B: RequestBody>(
     call: &Call<'_>,
     bucket: BucketName,
     payload: Payload<'_, B>,
-) -> Result<Response<Body>>
-where
-    B: hyper::body::Body<Data = Bytes> + Unpin,
-    B::Error: Into<Box<dyn error::Error + Send + Sync>>,
-{
+) -> Result<Response<Body>> {
     let document = payload.xml(call).await?;
     let Deletion { entries, is_quiet } = parse(&document)?;
     let unconditional: Vec<_> = entries

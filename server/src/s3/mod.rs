@@ -42,7 +42,7 @@ pub use self::body::Body;
 use self::{
     authenticate::{Mechanism, Proof},
     error::{Error, Result},
-    payload::{Incoming, Payload},
+    payload::{Incoming, Payload, RequestBody},
     router::{Operation, Target},
     sigv4::{Rules, presigned},
     uri::Query,
@@ -94,15 +94,11 @@ impl S3 {
     }
 
     /// Answers one request.
-    pub async fn handle<B>(
+    pub async fn handle<B: RequestBody>(
         &self,
         request: Request<B>,
         context: &mut RequestContext,
-    ) -> Response<Body>
-    where
-        B: hyper::body::Body<Data = Bytes> + Unpin,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    ) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let mut incoming = Incoming::new(&parts.headers, body);
         let result = self.serve(&parts, &mut incoming, context).await;
@@ -128,16 +124,12 @@ impl S3 {
         response
     }
 
-    async fn serve<B>(
+    async fn serve<B: RequestBody>(
         &self,
         parts: &Parts,
         incoming: &mut Incoming<B>,
         context: &mut RequestContext,
-    ) -> Result<Response<Body>>
-    where
-        B: hyper::body::Body<Data = Bytes> + Unpin,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    ) -> Result<Response<Body>> {
         if parts.method == Method::OPTIONS {
             context.operation = "Preflight";
             return Ok(cors::preflight(&parts.headers));
@@ -199,16 +191,12 @@ impl S3 {
     }
 
     /// Runs an operation.
-    async fn call<B>(
+    async fn call<B: RequestBody>(
         call: &Call<'_>,
         operation: Operation,
         target: &Target,
         payload: Payload<'_, B>,
-    ) -> Result<Response<Body>>
-    where
-        B: hyper::body::Body<Data = Bytes> + Unpin,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    ) -> Result<Response<Body>> {
         let bucket = || BucketName::parse(target.bucket.as_deref().unwrap_or_default());
         let key = || ObjectKey::parse(target.key.as_deref().unwrap_or_default());
         match operation {

@@ -6,9 +6,6 @@
 mod complete;
 mod list;
 
-use std::error;
-
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use jay_engine::{
     BucketName, ChecksumType, ErrorKind, ObjectKey, PART_NUMBER_MAX, PartInfo, PartOptions,
@@ -25,7 +22,7 @@ use super::{
     checksum, conditions, copy, empty_response,
     error::{Error, Result},
     headers, invalid_argument,
-    payload::Payload,
+    payload::{Payload, RequestBody},
     tagging,
     uri::Query,
     xml::Writer,
@@ -74,16 +71,12 @@ pub(crate) async fn create_multipart_upload(
 }
 
 /// Stores the body as a part.
-pub(crate) async fn upload_part<B>(
+pub(crate) async fn upload_part<B: RequestBody>(
     call: &Call<'_>,
     bucket: BucketName,
     key: ObjectKey,
     mut payload: Payload<'_, B>,
-) -> Result<Response<Body>>
-where
-    B: hyper::body::Body<Data = Bytes> + Unpin,
-    B::Error: Into<Box<dyn error::Error + Send + Sync>>,
-{
+) -> Result<Response<Body>> {
     let (id, number) = (upload_id(call.query)?, part_number(call.query)?);
     let options = PartOptions {
         size: Some(payload.size()?),

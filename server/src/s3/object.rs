@@ -1,8 +1,7 @@
 //! PutObject, GetObject, HeadObject and DeleteObject.
 
-use std::{error, ops::Range};
+use std::ops::Range;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use jay_engine::{BucketName, ErrorKind, ObjectInfo, ObjectKey, PutOptions, Select};
 
@@ -14,7 +13,7 @@ use super::{
     empty_response,
     error::{Error, Result},
     headers, multipart,
-    payload::Payload,
+    payload::{Payload, RequestBody},
     range, tagging,
 };
 use crate::planted::{self, Fault};
@@ -22,16 +21,12 @@ use crate::planted::{self, Fault};
 /// Stores the body under the key.
 ///
 /// Source: S3 API, PutObject.
-pub(crate) async fn put_object<B>(
+pub(crate) async fn put_object<B: RequestBody>(
     call: &Call<'_>,
     bucket: BucketName,
     key: ObjectKey,
     mut payload: Payload<'_, B>,
-) -> Result<Response<Body>>
-where
-    B: hyper::body::Body<Data = Bytes> + Unpin,
-    B::Error: Into<Box<dyn error::Error + Send + Sync>>,
-{
+) -> Result<Response<Body>> {
     let options = put_options(&call.parts.headers, &payload)?;
     let mut writer = call
         .engine
@@ -51,11 +46,10 @@ where
 }
 
 /// What the headers of a PUT say.
-fn put_options<B>(headers: &HeaderMap, payload: &Payload<'_, B>) -> Result<PutOptions>
-where
-    B: hyper::body::Body<Data = Bytes> + Unpin,
-    B::Error: Into<Box<dyn error::Error + Send + Sync>>,
-{
+fn put_options<B: RequestBody>(
+    headers: &HeaderMap,
+    payload: &Payload<'_, B>,
+) -> Result<PutOptions> {
     headers::must_be_known(headers)?;
     Ok(PutOptions {
         size: Some(payload.size()?),

@@ -98,7 +98,18 @@ impl ContentHash {
     }
 }
 
-/// The body of a request as the socket gives it.
+/// What a socket gives as the body of a request.
+pub(crate) trait RequestBody:
+    Body<Data = Bytes, Error: Into<Box<dyn error::Error + Send + Sync>>> + Unpin
+{
+}
+
+impl<B> RequestBody for B where
+    B: Body<Data = Bytes, Error: Into<Box<dyn error::Error + Send + Sync>>> + Unpin
+{
+}
+
+/// The body of a request, counted as it is read.
 pub(crate) struct Incoming<B> {
     body: B,
     /// `Content-Length`.
@@ -111,11 +122,7 @@ pub(crate) struct Incoming<B> {
     has_ended: bool,
 }
 
-impl<B> Incoming<B>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<Box<dyn error::Error + Send + Sync>>,
-{
+impl<B: RequestBody> Incoming<B> {
     /// Wraps a body; nothing is read.
     pub(crate) fn new(headers: &HeaderMap, body: B) -> Self {
         let announced = headers
@@ -221,11 +228,7 @@ enum Framing {
     },
 }
 
-impl<'a, B> Payload<'a, B>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<Box<dyn error::Error + Send + Sync>>,
-{
+impl<'a, B: RequestBody> Payload<'a, B> {
     /// Reads what the headers announce; `chain` goes on from the verified signature of the headers, if there
     /// is one.
     pub(crate) fn new(

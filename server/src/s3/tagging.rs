@@ -2,9 +2,6 @@
 //!
 //! Source: S3 API, GetObjectTagging, PutObjectTagging, DeleteObjectTagging.
 
-use std::error;
-
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Response, StatusCode};
 use jay_engine::{BucketName, ErrorKind, ObjectKey, Tag, Tags};
 
@@ -13,7 +10,7 @@ use super::{
     body::Body,
     empty_response,
     error::{Error, Result},
-    payload::Payload,
+    payload::{Payload, RequestBody},
     uri::Query,
     xml::{self, Step, Writer, malformed},
     xml_response,
@@ -38,16 +35,12 @@ pub(crate) async fn get_object_tagging(
 }
 
 /// Gives an object other tags.
-pub(crate) async fn put_object_tagging<B>(
+pub(crate) async fn put_object_tagging<B: RequestBody>(
     call: &Call<'_>,
     bucket: BucketName,
     key: ObjectKey,
     payload: Payload<'_, B>,
-) -> Result<Response<Body>>
-where
-    B: hyper::body::Body<Data = Bytes> + Unpin,
-    B::Error: Into<Box<dyn error::Error + Send + Sync>>,
-{
+) -> Result<Response<Body>> {
     let tags = parse(&payload.xml(call).await?)?;
     call.engine
         .put_object_tagging(call.caller, &bucket, &key, tags)

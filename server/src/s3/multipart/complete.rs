@@ -1,8 +1,5 @@
 //! CompleteMultipartUpload: what the body lists, and the object it makes.
 
-use std::error;
-
-use bytes::Bytes;
 use http::{HeaderMap, Response};
 use jay_engine::{
     BucketName, Checksum, ChecksumType, CompleteOptions, CompletedPart, ETag, ObjectInfo,
@@ -17,7 +14,7 @@ use crate::s3::{
     checksum, conditions,
     error::Result,
     headers, invalid_argument,
-    payload::Payload,
+    payload::{Payload, RequestBody},
     sigv4, uri,
     xml::{self, Step, Writer, malformed},
     xml_response,
@@ -26,16 +23,12 @@ use crate::s3::{
 const ROOT: &str = "CompleteMultipartUpload";
 
 /// Makes an object of the listed parts.
-pub(crate) async fn complete_multipart_upload<B>(
+pub(crate) async fn complete_multipart_upload<B: RequestBody>(
     call: &Call<'_>,
     bucket: BucketName,
     key: ObjectKey,
     mut payload: Payload<'_, B>,
-) -> Result<Response<Body>>
-where
-    B: hyper::body::Body<Data = Bytes> + Unpin,
-    B::Error: Into<Box<dyn error::Error + Send + Sync>>,
-{
+) -> Result<Response<Body>> {
     let request_headers = &call.parts.headers;
     let id = upload_id(call.query)?;
     // The checksum in the headers is that of the object, not of the list.
