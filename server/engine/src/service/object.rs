@@ -279,13 +279,13 @@ impl Requirements {
         conditions: &Conditions,
     ) {
         let row = Key::Object(bucket.id, key.as_str().into());
-        let mut must = |precondition| {
-            self.add(precondition, ErrorKind::PreconditionFailed, NOT_HELD);
-        };
         match &conditions.if_none_match {
             None => {}
-            Some(None) => must(Precondition::Absent(row.clone())),
-            Some(Some(etag)) => must(Precondition::ETagIsNot(row.clone(), etag.clone())),
+            Some(None) => self.add_condition(Precondition::Absent(row.clone()), "If-None-Match"),
+            Some(Some(etag)) => {
+                let is_not = Precondition::ETagIsNot(row.clone(), etag.clone());
+                self.add_condition(is_not, "If-None-Match");
+            }
         }
         let Some(etag) = &conditions.if_match else {
             return;
@@ -297,9 +297,16 @@ impl Requirements {
             missing.context(),
         );
         if let Some(etag) = etag {
-            let is = Precondition::ETagIs(row, etag.clone());
-            self.add(is, ErrorKind::PreconditionFailed, NOT_HELD);
+            self.add_condition(Precondition::ETagIs(row, etag.clone()), "If-Match");
         }
+    }
+
+    fn add_condition(&mut self, precondition: Precondition, name: &str) {
+        self.add(
+            precondition,
+            ErrorKind::PreconditionFailed,
+            format!("At least one of the preconditions you specified did not hold: {name}."),
+        );
     }
 }
 

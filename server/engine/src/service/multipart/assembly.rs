@@ -46,8 +46,10 @@ impl Assembly {
         let mut rows: BTreeMap<u16, PartRecord> = rows.into_iter().collect();
         let mut parts = Vec::with_capacity(listed.len());
         for part in listed {
-            let row = rows.remove(&part.number).filter(|row| is_same(part, row));
-            parts.push((part.number, row.ok_or_else(|| invalid_part(part))?));
+            let row = rows.remove(&part.number);
+            let row = row.ok_or_else(|| invalid_part(part, "was not uploaded"))?;
+            must_be_same(part, &row)?;
+            parts.push((part.number, row));
         }
         must_be_large(&parts, options.part_bytes_min)?;
         let mut assembly = Self::sums_of(id, &parts);
@@ -154,21 +156,29 @@ fn must_be_in_order(listed: &[CompletedPart]) -> Result<()> {
     ))
 }
 
-fn is_same(listed: &CompletedPart, row: &PartRecord) -> bool {
-    listed.etag == ETag::of_md5(&row.md5)
-        && listed.checksum.as_ref().is_none_or(|listed| {
-            let is_crc64 = listed.algorithm == ChecksumAlgorithm::Crc64Nvme;
-            row.checksum.as_ref() == Some(listed)
-                || (is_crc64 && listed.value == row.crc64.to_be_bytes())
-        })
+fn must_be_same(listed: &CompletedPart, row: &PartRecord) -> Result<()> {
+    if listed.etag != ETag::of_md5(&row.md5) {
+        return Err(invalid_part(listed, "has another ETag"));
+    }
+    let is_same = |listed: &Checksum| {
+        let is_crc64 = listed.algorithm == ChecksumAlgorithm::Crc64Nvme;
+        row.checksum.as_ref() == Some(listed)
+            || (is_crc64 && listed.value == row.crc64.to_be_bytes())
+    };
+    match listed.checksum.as_ref().is_none_or(is_same) {
+        true => Ok(()),
+        false => Err(invalid_part(
+            listed,
+            "has another checksum, or none of this kind",
+        )),
+    }
 }
 
-fn invalid_part(part: &CompletedPart) -> Error {
+fn invalid_part(part: &CompletedPart, why: &str) -> Error {
     Error::new(
         ErrorKind::InvalidPart,
         format!(
-            "One or more of the specified parts could not be found. The part may not have been uploaded, or \
-             the specified entity tag or checksum may not match that of the part: part {}.",
+            "One or more of the specified parts could not be found: part {} {why}.",
             part.number
         ),
     )
