@@ -19,6 +19,7 @@ use md5::{Digest, Md5};
 use serde::Serialize;
 
 use crate::{
+    compare::median,
     files,
     process::{Binary, Server},
 };
@@ -81,14 +82,7 @@ pub struct Bodies {
 
 /// Runs all rounds in `dir`.
 pub fn run(args: &BodiesArgs, dir: &Path) -> anyhow::Result<Bodies> {
-    let path = args
-        .jay
-        .canonicalize()
-        .with_context(|| format!("no jay binary at {}", args.jay.display()))?;
-    let binary = Binary {
-        path,
-        arguments: Vec::new(),
-    };
+    let binary = Binary::at(&args.jay, &[])?;
     let server = Server::start(&binary, &dir.join("store"))?;
     let jay = Target::of(&server)?;
     let nginx = args.nginx.as_deref();
@@ -151,7 +145,7 @@ impl Bodies {
                 ratios.push(Ratio {
                     of: of.to_string(),
                     to: to.to_string(),
-                    ratio: median(pairs.collect()),
+                    ratio: median(pairs).unwrap_or(f64::NAN),
                 });
             }
         };
@@ -177,23 +171,13 @@ impl Bodies {
             .zip(rounds)
             .map(|(&contender, rounds)| Line {
                 contender,
-                mib_per_s: median(rounds.clone()),
+                mib_per_s: median(rounds.iter().copied()).unwrap_or(f64::NAN),
                 rounds,
             });
         Self {
             lines: lines.collect(),
             ratios,
         }
-    }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => f64::NAN,
-        count if count % 2 == 1 => values[middle],
-        _ => (values[middle - 1] + values[middle]) / 2.0,
     }
 }
 

@@ -140,14 +140,7 @@ pub struct Comparison {
 
 /// Runs all rounds and the memory measurement in `dir`.
 pub fn run(args: &CompareArgs, dir: &Path) -> anyhow::Result<Comparison> {
-    let path = args
-        .jay
-        .canonicalize()
-        .with_context(|| format!("no jay binary at {}", args.jay.display()))?;
-    let binary = Binary {
-        path,
-        arguments: args.jay_arg.clone(),
-    };
+    let binary = Binary::at(&args.jay, &args.jay_arg)?;
     let mut lines = Vec::new();
     for &concurrency in &args.concurrency {
         lines.extend(take_turns(args, &binary, dir, concurrency)?);
@@ -357,7 +350,7 @@ impl Line {
 }
 
 /// The middle value, or the mean of the two in the middle.
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+pub fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

@@ -29,6 +29,17 @@ pub struct Binary {
     pub arguments: Vec<String>,
 }
 
+impl Binary {
+    /// The binary at `path`, which must be there.
+    pub fn at(path: &Path, arguments: &[String]) -> anyhow::Result<Self> {
+        let found = path.canonicalize();
+        Ok(Self {
+            path: found.with_context(|| format!("no jay binary at {}", path.display()))?,
+            arguments: arguments.to_vec(),
+        })
+    }
+}
+
 /// A running server.
 pub struct Server<'a> {
     binary: &'a Binary,
