@@ -68,7 +68,7 @@ use crate::{
         local::{Signal, recovery, runtime::LocalStore},
         record::Record,
     },
-    service::Service,
+    service::{Service, multipart::PartOf},
 };
 pub use crate::{
     auth::{
@@ -501,10 +501,14 @@ impl Engine {
         number: u16,
         options: PartOptions,
     ) -> Result<PartWriter> {
+        let part = PartOf {
+            bucket,
+            key,
+            id: upload_id,
+            number,
+        };
         let service = &self.service;
-        service
-            .upload_part(caller, bucket, key, upload_id, number, options)
-            .await
+        service.upload_part(caller, part, options).await
     }
 
     /// Makes a part of an object or a range of it (S3 API, UploadPartCopy).
@@ -519,10 +523,14 @@ impl Engine {
         source: &CopySource,
         range: Option<ByteRange>,
     ) -> Result<PartInfo> {
+        let part = PartOf {
+            bucket,
+            key,
+            id: upload_id,
+            number,
+        };
         let service = &self.service;
-        service
-            .upload_part_copy(caller, (bucket, key), upload_id, number, source, range)
-            .await
+        service.upload_part_copy(caller, part, source, range).await
     }
 
     /// Makes an object of the listed parts, by reference (S3 API, CompleteMultipartUpload). Answers the same

@@ -35,6 +35,15 @@ use crate::{
     },
 };
 
+/// The part that a request is about.
+#[derive(Clone, Copy)]
+pub(crate) struct PartOf<'a> {
+    pub(crate) bucket: &'a BucketName,
+    pub(crate) key: &'a ObjectKey,
+    pub(crate) id: UploadId,
+    pub(crate) number: u16,
+}
+
 /// Memory that a part takes while an upload is completed.
 const PART_BYTES: usize = 512;
 
@@ -74,28 +83,32 @@ impl Service {
     pub(crate) async fn upload_part(
         self: &Arc<Self>,
         caller: &Caller,
-        name: &BucketName,
-        key: &ObjectKey,
-        id: UploadId,
-        number: u16,
+        part: PartOf<'_>,
         options: PartOptions,
     ) -> Result<PartWriter> {
-        let bucket = self.bucket(caller, Action::MultipartUploadPart, name, Some(key))?;
-        self.part_writer(name, bucket, key, id, number, options, 0)
-            .await
+        let bucket = self.bucket(
+            caller,
+            Action::MultipartUploadPart,
+            part.bucket,
+            Some(part.key),
+        )?;
+        self.part_writer(bucket, part, options, 0).await
     }
 
     pub(crate) async fn upload_part_copy(
         self: &Arc<Self>,
         caller: &Caller,
-        (name, key): (&BucketName, &ObjectKey),
-        id: UploadId,
-        number: u16,
+        part: PartOf<'_>,
         source: &CopySource,
         range: Option<ByteRange>,
     ) -> Result<PartInfo> {
         let from = self.bucket(caller, Action::ObjectGet, &source.bucket, Some(&source.key))?;
-        let bucket = self.bucket(caller, Action::MultipartUploadPart, name, Some(key))?;
+        let bucket = self.bucket(
+            caller,
+            Action::MultipartUploadPart,
+            part.bucket,
+            Some(part.key),
+        )?;
         let select = range.map_or(Select::Whole, Select::Range);
         source.must_hold(&self.object(&from, &source.key)?)?;
         let opened = self.open_object(&from, &source.key, select, false).await;
@@ -110,26 +123,28 @@ impl Service {
             size: Some(bytes.end - bytes.start),
             ..PartOptions::default()
         };
-        let mut part = self
-            .part_writer(name, bucket, key, id, number, options, DOWNLOAD_BYTES)
+        let mut writer = self
+            .part_writer(bucket, part, options, DOWNLOAD_BYTES)
             .await?;
         while let Some(chunk) = reader.next().await? {
-            part.write(chunk).await?;
+            writer.write(chunk).await?;
         }
-        part.finish(None).await
+        writer.finish(None).await
     }
 
-    #[allow(clippy::too_many_arguments)]
     async fn part_writer(
         self: &Arc<Self>,
-        name: &BucketName,
         bucket: BucketRecord,
-        key: &ObjectKey,
-        id: UploadId,
-        number: u16,
+        part: PartOf<'_>,
         mut options: PartOptions,
         more_memory: usize,
     ) -> Result<PartWriter> {
+        let PartOf {
+            bucket: name,
+            key,
+            id,
+            number,
+        } = part;
         if !(1..=PART_NUMBER_MAX).contains(&number) {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
