@@ -34,12 +34,14 @@
 pub mod auth;
 pub mod blob;
 mod codec;
+mod counters;
 mod digest;
 pub mod disk;
 pub mod env;
 mod error;
 pub mod maintenance;
 pub mod meta;
+mod piece;
 pub mod planted;
 pub mod service;
 #[cfg(any(test, feature = "simulation"))]
@@ -49,11 +51,7 @@ mod types;
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, Mutex},
 };
 
 use zeroize::Zeroizing;
@@ -62,10 +60,10 @@ use crate::{
     auth::Secrets,
     disk::{Disk, real::RealDisk},
     env::Env,
-    maintenance::gc::Collector,
+    maintenance::schedule::Upkeep,
     meta::{
-        key::{Key, after_prefix, tag},
-        local::{Signal, recovery, runtime::LocalStore},
+        key::{BucketId, Key, after_prefix, tag},
+        local::{recovery, runtime::LocalStore},
         record::Record,
     },
     service::{Service, multipart::PartOf},
@@ -75,7 +73,9 @@ pub use crate::{
         Caller, SigningKey,
         link::{LINK_SECONDS_MAX, Link},
     },
+    counters::{Counter, Counters},
     error::{Error, ErrorKind, Result},
+    maintenance::{schedule::UpkeepConfig, scrub::ScrubConfig, snapshot::SnapshotInfo},
     meta::local::LocalConfig,
     service::{
         multipart::PartWriter,
@@ -98,8 +98,10 @@ pub struct EngineConfig {
     /// Memory for large bodies on their way in and out, in bytes (256 MiB). An upload takes 768 KiB, a
     /// download 512 KiB; further ones wait, 30 s at most.
     pub buffer_bytes_max: usize,
-    /// Time between passes of the collector (15 min).
-    pub collect_every: Duration,
+    /// Of the whole reads, the share whose SHA-256 is checked on top of the sums of all blocks (0.05).
+    pub verify_sample_rate: f64,
+    /// When and how much is collected, scrubbed and saved.
+    pub upkeep: UpkeepConfig,
     /// Sizes and limits of log and index.
     pub local: LocalConfig,
 }
@@ -112,7 +114,8 @@ impl EngineConfig {
             signing_secret: Zeroizing::new(signing_secret.into()),
             inline_max: 128 << 10,
             buffer_bytes_max: 256 << 20,
-            collect_every: Duration::from_secs(15 * 60),
+            verify_sample_rate: 0.05,
+            upkeep: UpkeepConfig::default(),
             local: LocalConfig::default(),
         }
     }
@@ -169,9 +172,6 @@ impl OpenError {
     }
 }
 
-/// Shortest time between two passes of the collector.
-const COLLECT_PAUSE: Duration = Duration::from_millis(200);
-
 /// The object store. Cheap to clone; all clones are one store.
 #[derive(Clone)]
 pub struct Engine {
@@ -182,8 +182,7 @@ pub struct Engine {
 /// What ends when the store is closed.
 struct Running {
     store: Arc<LocalStore>,
-    collector: Mutex<Option<std::thread::JoinHandle<()>>>,
-    collector_stop: Arc<Stop>,
+    upkeep: Upkeep,
     /// Dropped last: the directory is free only then.
     lock: Mutex<Option<disk::real::LockGuard>>,
 }
@@ -194,7 +193,6 @@ impl Engine {
         let (disk, lock) = open_disk(&config.data_dir)?;
         let env = Env::real();
         let opened = recovery::open(disk, config.local.clone(), env.clone())?;
-        let collector = Collector::new(opened.local.clone());
         let files = opened.local.files.clone();
         let store = LocalStore::start(opened)
             .map_err(|e| OpenError::io("a thread could not be started", e))?;
@@ -205,21 +203,17 @@ impl Engine {
             secrets: Secrets::new(&config.signing_secret),
             env,
             inline_max: config.inline_max,
+            verify_sample_rate: config.verify_sample_rate,
+            counters: Arc::new(Counters::default()),
             buffers: Arc::new(tokio::sync::Semaphore::new(buffers_max)),
             buffers_max,
         });
         check_secret(&service)?;
-        let collector_stop = Arc::new(Stop::default());
-        let (s, stop, every) = (store.clone(), collector_stop.clone(), config.collect_every);
-        let thread = std::thread::Builder::new()
-            .name("jay-collector".into())
-            .spawn(move || run_collector(&s, collector, &stop, every))
+        let upkeep = Upkeep::start(&store, &service, &config.upkeep)
             .map_err(|e| OpenError::io("a thread could not be started", e))?;
-        let collector = Mutex::new(Some(thread));
         let running = Running {
             store,
-            collector,
-            collector_stop,
+            upkeep,
             lock: Mutex::new(Some(lock)),
         };
         Ok(Engine {
@@ -627,6 +621,46 @@ impl Engine {
         self.service.buffer(bytes).await.map(Memory)
     }
 
+    /// What was counted since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.service.counters
+    }
+
+    /// The objects in quarantine, in the order of bucket ids and keys: those behind `after`. For operators: no
+    /// rights are asked.
+    pub async fn list_quarantine(&self, after: Option<(u64, ObjectKey)>) -> Result<QuarantinePage> {
+        self.blocking(move |service| {
+            let after = after
+                .as_ref()
+                .map(|(bucket, key)| (BucketId(*bucket), key.as_str()));
+            service.list_quarantine(after)
+        })
+        .await
+    }
+
+    /// Checks an object in quarantine again: true when its bytes are what was put, so that it is readable again.
+    /// For operators: no rights are asked.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSuchKey`] when it is not in quarantine.
+    pub async fn revalidate_quarantined(&self, bucket_id: u64, key: &ObjectKey) -> Result<bool> {
+        self.service.revalidate(BucketId(bucket_id), key).await
+    }
+
+    /// Deletes an object that is in quarantine, with what is left of its bytes. For operators: no rights are asked.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSuchKey`] when it is not in quarantine.
+    pub async fn purge_quarantined(&self, bucket_id: u64, key: &ObjectKey) -> Result<()> {
+        self.service.purge(BucketId(bucket_id), key).await
+    }
+
+    /// Takes a snapshot of the index now, verified. Waits for the disk.
+    pub async fn take_snapshot(&self) -> Result<SnapshotInfo> {
+        let running = self.running.clone();
+        service::blocking(move || running.upkeep.take_snapshot()).await?
+    }
+
     /// Why the store refuses to write, if it does.
     pub fn stopped(&self) -> Option<String> {
         self.running.store.local().stopped()
@@ -636,21 +670,9 @@ impl Engine {
 /// A share of the memory for bodies, given back when it is dropped.
 pub struct Memory(#[allow(dead_code)] service::Buffer);
 
-/// Asks the collector to end.
-#[derive(Default)]
-struct Stop {
-    asked: AtomicBool,
-    signal: Signal,
-}
-
 impl Running {
     fn close(&self) {
-        self.collector_stop.asked.store(true, Ordering::Release);
-        self.collector_stop.signal.notify();
-        self.store.local().collection_wanted();
-        if let Some(thread) = self.collector.lock().expect("no holder panics").take() {
-            let _ = thread.join();
-        }
+        self.upkeep.close();
         self.store.close();
         self.lock.lock().expect("no holder panics").take();
     }
@@ -693,29 +715,4 @@ fn check_secret(service: &Service) -> Result<(), OpenError> {
         }
     }
     Ok(())
-}
-
-fn run_collector(store: &LocalStore, mut collector: Collector, stop: &Stop, every: Duration) {
-    let stopped = || stop.asked.load(Ordering::Acquire);
-    let mut swept: Option<Instant> = None;
-    while !stopped() {
-        let sweep = swept.is_none_or(|at| at.elapsed() >= every);
-        collector.begin(sweep);
-        loop {
-            match collector.step(&mut |transactions| store.commit_all(transactions)) {
-                Ok(true) if !stopped() => {}
-                Ok(_) => {
-                    swept = if sweep { Some(Instant::now()) } else { swept };
-                    break;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the collector could not finish its pass");
-                    break;
-                }
-            }
-        }
-        // Frees come in crowds: one pass takes them all.
-        stop.signal.wait(COLLECT_PAUSE);
-        store.local().wait_for_collection(every);
-    }
 }

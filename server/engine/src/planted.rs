@@ -34,11 +34,19 @@ pub enum Bug {
     LeakReplacedPart = 13,
     /// The uploads of a deleted bucket stay.
     LeakUploads = 14,
+    /// The scrubber puts an object into quarantine whatever it is by then.
+    QuarantineUnchecked = 15,
+    /// A snapshot takes the rows of the index for all rows.
+    SnapshotMissesOverlay = 16,
+    /// The collector removes log files that a snapshot needs.
+    ForgetSnapshot = 17,
+    /// The collector goes on while a backup copies files.
+    IgnoreBackup = 18,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 14] = [
+    pub const ALL: [Bug; 18] = [
         Bug::SkipSync,
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
@@ -53,6 +61,10 @@ impl Bug {
         Bug::MoveUnchecked,
         Bug::LeakReplacedPart,
         Bug::LeakUploads,
+        Bug::QuarantineUnchecked,
+        Bug::SnapshotMissesOverlay,
+        Bug::ForgetSnapshot,
+        Bug::IgnoreBackup,
     ];
 }
 

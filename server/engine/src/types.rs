@@ -2,11 +2,12 @@
 
 mod conditions;
 mod multipart;
+mod quarantine;
 mod tags;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-pub use self::{conditions::*, multipart::*, tags::*};
+pub use self::{conditions::*, multipart::*, quarantine::*, tags::*};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Longest object key, in bytes of UTF-8.

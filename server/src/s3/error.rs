@@ -151,7 +151,9 @@ pub(crate) fn code_and_status(kind: ErrorKind) -> (&'static str, StatusCode) {
         Kind::EntityTooSmall => ("EntityTooSmall", Status::BAD_REQUEST),
         Kind::IncompleteBody => ("IncompleteBody", Status::BAD_REQUEST),
         Kind::InsufficientStorage => ("InsufficientStorage", Status::INSUFFICIENT_STORAGE),
-        Kind::InternalError => ("InternalError", Status::INTERNAL_SERVER_ERROR),
+        Kind::InternalError | Kind::ObjectCorrupt => {
+            ("InternalError", Status::INTERNAL_SERVER_ERROR)
+        }
         Kind::InvalidAccessKeyId => ("InvalidAccessKeyId", Status::FORBIDDEN),
         Kind::InvalidArgument => ("InvalidArgument", Status::BAD_REQUEST),
         Kind::InvalidBucketName => ("InvalidBucketName", Status::BAD_REQUEST),

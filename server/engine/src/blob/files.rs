@@ -170,16 +170,16 @@ impl Files {
         };
         let mut tail = [0; TAIL_BYTES];
         file.read_at(&mut tail, tail_at)?;
-        let Ok((version, description_bytes, sum)) = decode_tail(&tail, id) else {
+        let Ok(tail) = decode_tail(&tail, id) else {
             return Ok(None);
         };
-        let Some(at) = tail_at.checked_sub(description_bytes.into()) else {
+        let Some(at) = tail_at.checked_sub(tail.description_bytes.into()) else {
             return Ok(None);
         };
-        let mut description = vec![0; description_bytes as usize];
+        let mut description = vec![0; tail.description_bytes as usize];
         file.read_at(&mut description, at)?;
-        Ok((crc32c(&description) == sum)
-            .then(|| decode_owner(version, &description).ok())
+        Ok((crc32c(&description) == tail.description_sum)
+            .then(|| decode_owner(tail.version, &description).ok())
             .flatten())
     }
 
@@ -398,8 +398,15 @@ impl Drop for FileWriter {
     }
 }
 
-/// The version, and the length and the sum of the description in front of a tail.
-fn decode_tail(tail: &[u8; TAIL_BYTES], id: BlobId) -> Result<(u8, u32, u32), DecodeError> {
+/// The end of an object file.
+struct Tail {
+    version: u8,
+    body_bytes: u64,
+    description_bytes: u32,
+    description_sum: u32,
+}
+
+fn decode_tail(tail: &[u8; TAIL_BYTES], id: BlobId) -> Result<Tail, DecodeError> {
     let mut r = Reader::new("tail of an object file", tail);
     let (magic, version) = (r.array("magic")?, r.u8("version")?);
     if magic != *TAIL_MAGIC || r.array("blob id")? != id.0.to_be_bytes() {
@@ -408,14 +415,19 @@ fn decode_tail(tail: &[u8; TAIL_BYTES], id: BlobId) -> Result<(u8, u32, u32), De
     if !(1..=TAIL_VERSION).contains(&version) {
         return Err(r.error("version"));
     }
-    r.u64("body bytes")?;
+    let body_bytes = r.u64("body bytes")?;
     let description_bytes = r.u32("description bytes")?;
     r.u32("zero")?;
-    let sum = r.u32("crc32c of description")?;
+    let description_sum = r.u32("crc32c of description")?;
     if r.u32("crc32c")? != crc32c(&tail[..TAIL_BYTES - 4]) {
         return Err(r.error("crc32c"));
     }
-    Ok((version, description_bytes, sum))
+    Ok(Tail {
+        version,
+        body_bytes,
+        description_bytes,
+        description_sum,
+    })
 }
 
 fn decode_owner(version: u8, description: &[u8]) -> Result<Key, DecodeError> {
@@ -495,6 +507,22 @@ impl BlobReader for FileReader {
             }
         }
         Ok(Bytes::from(bytes).slice((range.start - start) as usize..(range.end - start) as usize))
+    }
+
+    fn check_end(&self) -> io::Result<()> {
+        let short = || invalid(format!("{} is shorter than it was written", self.id));
+        let tail_at = self.file.len()?.checked_sub(TAIL_BYTES as u64);
+        let tail_at = tail_at.ok_or_else(short)?;
+        let mut bytes = [0; TAIL_BYTES];
+        self.file.read_at(&mut bytes, tail_at)?;
+        let tail = decode_tail(&bytes, self.id);
+        let tail = tail.map_err(|e| invalid(format!("the end of {} is damaged: {e}", self.id)))?;
+        let tables = self.size.div_ceil((BLOCK_BYTES * SUMS_PER_TABLE) as u64);
+        let body = self.size.next_multiple_of(8) + tables * TABLE_BYTES as u64;
+        match tail.body_bytes == self.size && tail_at == body + u64::from(tail.description_bytes) {
+            true => Ok(()),
+            false => Err(short()),
+        }
     }
 }
 

@@ -1,18 +1,24 @@
-//! The collector: removes uploads of buckets that are gone, parts and files that the free lists name, files
-//! that were never committed, and log files in which nothing lives; moves the last living records out of log
-//! files that are mostly dead.
+//! The collector: removes uploads of buckets that are gone or that nobody completes, parts and files that the free
+//! lists name, files that were never committed, and log files in which nothing lives; moves the last living records
+//! out of log files that are mostly dead.
 //!
 //! A step function. It changes rows by the same transactions as everybody; a move is conditional on the
 //! version it moves, so an overwrite in between wins.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 
 use crate::{
     blob::BlobStore,
     disk::DiskFile,
+    env::{Clock, Env},
     error::Result,
+    maintenance::audit::AuditWalk,
     meta::{
         Body, Change, CommitError, Precondition, Transaction,
         key::{BlobId, Key, after_prefix, tag},
@@ -48,18 +54,33 @@ pub struct Collector {
     unreadable: BTreeSet<u32>,
     /// Log files without a row in which nothing lives: every record was looked at.
     dead: BTreeSet<u32>,
+    /// The clock, and the age at which an open upload goes.
+    upload_age_max: Option<(Arc<dyn Clock>, Duration)>,
 }
+
+/// Files that no row names, and whether they were never committed as far as that can be known.
+type Suspects = BTreeMap<BlobId, bool>;
 
 enum Phase {
     Idle,
+    /// Open uploads from this row on are looked at for their age.
+    Expire(Vec<u8>),
     Uploads,
     /// Behind this one: those before it are gone, or held.
     Parts(Option<UploadId>),
     Free,
-    Sweep(Vec<u16>),
+    Sweep(Vec<u16>, Suspects),
+    /// Something is about to be destroyed because there is no row for it: first the index is held against itself.
+    Audit(Box<AuditWalk>, AfterAudit),
     Cut,
     Packs(Vec<u32>),
     Move(Mover, Vec<u32>),
+}
+
+/// What waits for an audit.
+enum AfterAudit {
+    Suspects(Suspects),
+    Packs(Vec<u32>),
 }
 
 struct Mover {
@@ -77,7 +98,14 @@ impl Collector {
             free_per_step: FREE_PER_STEP,
             unreadable: BTreeSet::new(),
             dead: BTreeSet::new(),
+            upload_age_max: None,
         }
+    }
+
+    /// Gives up multipart uploads of this age.
+    pub fn expiring(mut self, env: &Env, age_max: Option<Duration>) -> Self {
+        self.upload_age_max = age_max.map(|age| (env.clock.clone(), age));
+        self
     }
 
     /// Takes so many rows in a step.
@@ -90,16 +118,25 @@ impl Collector {
     /// Begins a pass; with `sweep` it also looks for files that nothing names.
     pub fn begin(&mut self, sweep: bool) {
         self.sweep = sweep;
-        self.phase = Phase::Uploads;
+        self.phase = match sweep {
+            true => Phase::Expire(vec![tag::UPLOAD]),
+            false => Phase::Uploads,
+        };
     }
 
     /// Does a bounded piece of the pass. False when the pass is over.
     pub fn step(&mut self, commit: CommitAll) -> Result<bool> {
-        if self.local.stopped().is_some() {
+        let local = self.local.clone();
+        let turn = local.collecting();
+        if self.local.stopped().is_some() || turn.is_none() {
             self.phase = Phase::Idle;
         }
         self.phase = match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Idle => return Ok(false),
+            Phase::Expire(from) => match self.expire_uploads(&from, commit)? {
+                Some(next) => Phase::Expire(next),
+                None => Phase::Uploads,
+            },
             Phase::Uploads => match self.free_uploads(commit)? {
                 true => Phase::Uploads,
                 false => Phase::Parts(None),
@@ -110,17 +147,24 @@ impl Collector {
             },
             Phase::Free => match self.free(commit)? {
                 true => Phase::Free,
-                false if self.sweep => Phase::Sweep(self.local.files.shards()?),
+                false if self.sweep => Phase::Sweep(self.local.files.shards()?, Suspects::new()),
                 false => Phase::Cut,
             },
-            Phase::Sweep(mut shards) => match shards.pop() {
+            Phase::Sweep(mut shards, mut suspects) => match shards.pop() {
                 Some(shard) => {
-                    self.sweep_shard(shard)?;
-                    Phase::Sweep(shards)
+                    self.sweep_shard(shard, &mut suspects)?;
+                    Phase::Sweep(shards, suspects)
                 }
-                None => {
-                    self.local.files.swept();
-                    Phase::Cut
+                None if suspects.is_empty() => self.end_sweep(),
+                None => self.audit(AfterAudit::Suspects(suspects))?,
+            },
+            Phase::Audit(mut walk, then) => match walk.step()? {
+                None => Phase::Audit(walk, then),
+                Some(findings) if findings.is_empty() => self.audited(then)?,
+                Some(findings) => {
+                    // It may hide rows: nothing is destroyed because there is none.
+                    self.local.index_is_damaged(&findings.join("; "));
+                    Phase::Idle
                 }
             },
             Phase::Cut => match self.local.packs().cut_retired()? {
@@ -128,7 +172,10 @@ impl Collector {
                 false => {
                     let old = self.old_packs()?;
                     self.forget_missing(&old, commit)?;
-                    Phase::Packs(old)
+                    match self.has_unknown(&old)? {
+                        true => self.audit(AfterAudit::Packs(old))?,
+                        false => Phase::Packs(old),
+                    }
                 }
             },
             Phase::Packs(mut packs) => match packs.pop() {
@@ -221,7 +268,87 @@ impl Collector {
         Ok(rows.next.is_some())
     }
 
-    fn sweep_shard(&self, shard: u16) -> Result<()> {
+    /// Gives up the uploads in some rows that are past their age. Where to go on; `None` behind the last one.
+    fn expire_uploads(&self, from: &[u8], commit: CommitAll) -> Result<Option<Vec<u8>>> {
+        let Some((clock, age)) = &self.upload_age_max else {
+            return Ok(None);
+        };
+        let oldest = clock.now().0.saturating_sub(age.as_millis() as u64);
+        let to = after_prefix(&[tag::UPLOAD]);
+        let rows = self.local.scan(from, to.as_deref(), self.free_per_step)?;
+        for (key, record) in rows.rows {
+            let Record::Upload(upload) = record else {
+                continue;
+            };
+            if upload.initiated.0 >= oldest {
+                continue;
+            }
+            let Ok(key) = Key::decode(&key) else { continue };
+            let transaction = Transaction {
+                requires: vec![Precondition::Exists(key.clone())],
+                changes: vec![Change::delete(key)],
+                ..Transaction::default()
+            };
+            for answer in commit(vec![transaction]) {
+                match answer {
+                    // It was completed or given up meanwhile.
+                    Ok(()) | Err(CommitError::Refused(_)) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(rows.next)
+    }
+
+    fn end_sweep(&self) -> Phase {
+        self.local.files.swept();
+        Phase::Cut
+    }
+
+    fn audit(&self, then: AfterAudit) -> Result<Phase> {
+        Ok(Phase::Audit(Box::new(AuditWalk::begin(&self.local)?), then))
+    }
+
+    /// The index hides nothing: what has no row is needed by nobody.
+    fn audited(&self, then: AfterAudit) -> Result<Phase> {
+        Ok(match then {
+            AfterAudit::Suspects(suspects) => {
+                self.remove_suspects(&suspects)?;
+                self.end_sweep()
+            }
+            AfterAudit::Packs(packs) => Phase::Packs(packs),
+        })
+    }
+
+    /// Whether some of these log files have no row.
+    fn has_unknown(&self, packs: &[u32]) -> Result<bool> {
+        for &number in packs {
+            if self.local.get(&Key::Pack(number))?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn remove_suspects(&self, suspects: &Suspects) -> Result<()> {
+        let files = &self.local.files;
+        for (&id, was_never_committed) in suspects {
+            if self.local.stopped().is_some() {
+                // The batch that names it may be on disk, and only the next start can tell.
+                break;
+            }
+            if *was_never_committed {
+                files.delete(id)?;
+            } else {
+                tracing::warn!(blob = %id, "a file that nothing names was moved to quarantine");
+                files.quarantine(id)?;
+            }
+        }
+        let ids: Vec<BlobId> = suspects.keys().copied().collect();
+        Ok(files.sync_deletes(&ids)?)
+    }
+
+    fn sweep_shard(&self, shard: u16, suspects: &mut Suspects) -> Result<()> {
         let files = &self.local.files;
         files.remove_temporary(shard)?;
         let floor = files.lowest_uncommitted();
@@ -238,17 +365,12 @@ impl Collector {
                 // disk, and only the next start can tell.
                 break;
             }
-            // The row of the file may be missing because the index is damaged: the object's row decides.
+            // The row of the file may be missing because the index is damaged.
             match self.owner_names(id)? {
-                Some(true) => tracing::error!(
-                    blob = %id,
-                    "the index has lost the row of a file that an object has its body in; it was kept"
+                Some(true) => self.local.index_is_damaged(
+                    "the row of a file is missing, in which an object has its body",
                 ),
-                Some(false) if id >= floor => files.delete(id)?,
-                _ => {
-                    tracing::warn!(blob = %id, "a file that nothing names was moved to quarantine");
-                    files.quarantine(id)?;
-                }
+                owner => drop(suspects.insert(id, owner == Some(false) && id >= floor)),
             }
         }
         // Files that their writers abandoned included: after the sweep none may come back.
@@ -266,22 +388,17 @@ impl Collector {
         Ok(Some(location == Some(&Location::File(id))))
     }
 
-    /// The log files that the index needs no more for replay.
+    /// The log files that neither the index nor the newest snapshot needs for replay.
     fn old_packs(&self) -> Result<Vec<u32>> {
-        let applied = self.local.applied();
+        let needed = self.local.first_needed_pack();
         let numbers = Packs::numbers(self.local.disk())?;
-        Ok(numbers
-            .into_iter()
-            .filter(|&n| n < applied.pack)
-            .rev()
-            .collect())
+        Ok(numbers.into_iter().filter(|&n| n < needed).rev().collect())
     }
 
     /// Removes the rows of log files that were removed just before the power went.
     fn forget_missing(&self, there: &[u32], commit: CommitAll) -> Result<()> {
-        let applied = self.local.applied();
         let mut from = Some(Key::Pack(0).encode());
-        let to = Key::Pack(applied.pack).encode();
+        let to = Key::Pack(self.local.first_needed_pack()).encode();
         let mut missing = Vec::new();
         while let Some(start) = from.take() {
             let rows = self.local.scan(&start, Some(&to), PACK_ROWS)?;

@@ -1,3 +1,8 @@
 //! Upkeep: callers of the same rows and files as everybody else.
 
+pub mod audit;
 pub mod gc;
+pub mod schedule;
+pub mod scrub;
+pub mod snapshot;
+pub mod verify;

@@ -96,6 +96,8 @@ pub enum Key {
     PartSet(UploadId),
     FreePartSet(UploadId),
     FreeBucket(BucketId),
+    Quarantine(BucketId, String),
+    Scrub,
 }
 
 /// First bytes of keys; the gaps are reserved in FORMAT.md.
@@ -116,6 +118,8 @@ pub mod tag {
     pub const PART_SET: u8 = 0x23;
     pub const FREE_PART_SET: u8 = 0x24;
     pub const FREE_BUCKET: u8 = 0x25;
+    pub const QUARANTINE: u8 = 0x26;
+    pub const SCRUB: u8 = 0x27;
 }
 
 impl Key {
@@ -137,6 +141,10 @@ impl Key {
             Key::PartSet(id) => join(tag::PART_SET, &[&id.0.to_be_bytes()]),
             Key::FreePartSet(id) => join(tag::FREE_PART_SET, &[&id.0.to_be_bytes()]),
             Key::FreeBucket(id) => join(tag::FREE_BUCKET, &[&id.0.to_be_bytes()]),
+            Key::Quarantine(id, key) => {
+                join(tag::QUARANTINE, &[&id.0.to_be_bytes(), key.as_bytes()])
+            }
+            Key::Scrub => vec![tag::SCRUB],
         }
     }
 
@@ -184,6 +192,11 @@ impl Key {
             tag::FREE_BUCKET => {
                 Key::FreeBucket(BucketId(u64::from_be_bytes(r.array("bucket id")?)))
             }
+            tag::QUARANTINE => {
+                let id = BucketId(u64::from_be_bytes(r.array("bucket id")?));
+                Key::Quarantine(id, text(&mut r)?)
+            }
+            tag::SCRUB => Key::Scrub,
             _ => return Err(r.error("kind")),
         };
         r.finish()?;
@@ -273,6 +286,8 @@ mod tests {
             Key::PartSet(UploadId(3)),
             Key::FreePartSet(UploadId(3)),
             Key::FreeBucket(BucketId(7)),
+            Key::Quarantine(BucketId(7), "a/ü".into()),
+            Key::Scrub,
         ];
         for key in keys {
             assert_eq!(Key::decode(&key.encode()).unwrap(), key);

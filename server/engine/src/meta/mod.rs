@@ -187,20 +187,13 @@ pub fn above(key: &[u8]) -> Vec<u8> {
     [key, &[0]].concat()
 }
 
-/// A store of rows.
-pub trait MetaStore: Send + Sync + 'static {
+/// Rows to be looked at.
+pub trait MetaReader: Send + Sync + 'static {
     /// The row under `key`.
     fn get(&self, key: &Key) -> Result<Option<Record>>;
 
     /// The first rows with encoded keys in `from..to`: at most `limit`, and fewer when they are long.
     fn scan(&self, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Rows>;
-
-    /// Commits a transaction.
-    fn commit(&self, transaction: Transaction) -> Commit;
-
-    /// Why the store refuses to write until it is restarted, if it does. What it says is not there may then
-    /// come back with the restart.
-    fn stopped(&self) -> Option<String>;
 
     /// The file that holds an inline body, or `None` when the row has moved meanwhile: look it up again.
     fn open_inline(&self, location: &Location) -> Result<Option<InlineBody>>;
@@ -210,7 +203,17 @@ pub trait MetaStore: Send + Sync + 'static {
     fn hold_parts(&self, id: UploadId) -> Result<Option<Box<dyn Hold>>>;
 }
 
-/// What a reader keeps, by keeping this; see [`MetaStore::hold_parts`].
+/// A store of rows.
+pub trait MetaStore: MetaReader {
+    /// Commits a transaction.
+    fn commit(&self, transaction: Transaction) -> Commit;
+
+    /// Why the store refuses to write until it is restarted, if it does. What it says is not there may then
+    /// come back with the restart.
+    fn stopped(&self) -> Option<String>;
+}
+
+/// What a reader keeps, by keeping this; see [`MetaReader::hold_parts`].
 pub trait Hold: Send + Sync {}
 
 /// A small body at rest.
@@ -227,6 +230,17 @@ impl InlineBody {
         sums: Vec<u32>,
     ) -> Self {
         Self { file, offset, sums }
+    }
+
+    /// Whether the file goes on for the `size` bytes of the body.
+    pub fn check_length(&self, size: u64) -> std::io::Result<()> {
+        match self.file.len()? >= self.offset + size {
+            true => Ok(()),
+            false => Err(std::io::Error::new(
+                std::io::ErrorKind::UnexpectedEof,
+                "the log file ends before the body does",
+            )),
+        }
     }
 
     /// Reads `range` of a body of `size` bytes, every block that it touches checked.

@@ -12,8 +12,8 @@ use crate::{
 };
 
 const VERSION: u8 = 1;
-/// Since format 2: with the type of the checksum and tags.
-const OBJECT_VERSION: u8 = 2;
+/// Since format 3: with the reason of its quarantine. Version 2 had the type of the checksum and tags, 1 neither.
+const OBJECT_VERSION: u8 = 3;
 
 /// A value of the index.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub enum Record {
     Free,
     Pack(PackRecord),
     PartSet(PartSetRecord),
+    Quarantine,
+    Scrub(Box<ScrubRecord>),
 }
 
 /// A bucket.
@@ -178,6 +180,16 @@ pub struct ObjectRecord {
     pub headers: ContentHeaders,
     pub metadata: BTreeMap<String, String>,
     pub tags: Tags,
+    pub quarantined: Option<Quarantined>,
+}
+
+/// That the body of an object is not what was put, as far as is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantined {
+    /// When that was seen.
+    pub since: Timestamp,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 /// A multipart upload that is neither completed nor aborted; its key says of what object.
@@ -258,6 +270,30 @@ pub struct PackRecord {
     pub live_bytes: u64,
 }
 
+/// How far the scrubber is, so that a restart does not send it back to the beginning.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScrubRecord {
+    /// The encoded key that the next pass begins at; empty for the first.
+    pub next: Vec<u8>,
+    /// What the round has seen so far.
+    pub round: ScrubTally,
+    /// What the last whole round saw; its `ended` is 0 before the first.
+    pub last: ScrubTally,
+}
+
+/// What a round of the scrubber saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct ScrubTally {
+    pub began: Timestamp,
+    pub ended: Timestamp,
+    pub objects: u64,
+    pub bytes: u64,
+    pub damaged: u64,
+    /// Bodies that the disk did not let us read.
+    pub errors: u64,
+}
+
 /// What the index was made from, kept in the transaction that made it so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -310,6 +346,8 @@ impl Record {
             Record::PartSet(r) => {
                 w.u32(r.references).u32(r.parts).u64(r.changes);
             }
+            Record::Quarantine => {}
+            Record::Scrub(r) => r.encode(&mut w),
         }
         w.into_bytes()
     }
@@ -319,7 +357,11 @@ impl Record {
         use crate::meta::key::tag;
         let mut r = Reader::new("record", bytes);
         let version = r.u8("version")?;
-        if version != VERSION && (key_tag, version) != (tag::OBJECT, OBJECT_VERSION) {
+        let newest = match key_tag {
+            tag::OBJECT => OBJECT_VERSION,
+            _ => VERSION,
+        };
+        if !(VERSION..=newest).contains(&version) {
             return Err(r.error("version"));
         }
         let record = match key_tag {
@@ -356,6 +398,8 @@ impl Record {
                 parts: r.u32("parts")?,
                 changes: r.u64("changes")?,
             }),
+            tag::QUARANTINE => Record::Quarantine,
+            tag::SCRUB => Record::Scrub(Box::new(ScrubRecord::decode(&mut r)?)),
             _ => return Err(r.error("key kind")),
         };
         r.finish()?;
@@ -404,6 +448,10 @@ impl ObjectRecord {
         self.location.encode(w);
         encode_described(w, &self.headers, &self.metadata);
         encode_tags(w, &self.tags);
+        match &self.quarantined {
+            None => w.u8(0),
+            Some(why) => w.u8(1).u64(why.since.0).bytes16(why.reason.as_bytes()),
+        };
     }
 
     fn decode(r: &mut Reader, record_version: u8) -> Result<Self, DecodeError> {
@@ -417,16 +465,19 @@ impl ObjectRecord {
         let crc64 = r.u64("crc64nvme")?;
         let etag = ETag::new(r.text16("etag")?);
         let checksum = decode_checksum(r)?;
-        let is_first = record_version == VERSION;
-        let checksum_type = match is_first {
-            true => ChecksumType::FullObject,
-            false => decode_type(r)?,
+        let checksum_type = match record_version {
+            1 => ChecksumType::FullObject,
+            _ => decode_type(r)?,
         };
         let location = Location::decode(r)?;
         let (headers, metadata) = decode_described(r)?;
-        let tags = match is_first {
-            true => Tags::default(),
-            false => decode_tags(r)?,
+        let tags = match record_version {
+            1 => Tags::default(),
+            _ => decode_tags(r)?,
+        };
+        let quarantined = match record_version {
+            1 | 2 => None,
+            _ => Quarantined::decode(r)?,
         };
         Ok(Self {
             version,
@@ -441,6 +492,52 @@ impl ObjectRecord {
             headers,
             metadata,
             tags,
+            quarantined,
+        })
+    }
+}
+
+impl Quarantined {
+    fn decode(r: &mut Reader) -> Result<Option<Self>, DecodeError> {
+        match r.u8("quarantined")? {
+            0 => Ok(None),
+            1 => Ok(Some(Self {
+                since: Timestamp(r.u64("quarantined since")?),
+                reason: r.text16("reason of the quarantine")?.to_owned(),
+            })),
+            _ => Err(r.error("quarantined")),
+        }
+    }
+}
+
+impl ScrubRecord {
+    fn encode(&self, w: &mut Writer) {
+        w.bytes16(&self.next);
+        for tally in [&self.round, &self.last] {
+            w.u64(tally.began.0).u64(tally.ended.0);
+            w.u64(tally.objects)
+                .u64(tally.bytes)
+                .u64(tally.damaged)
+                .u64(tally.errors);
+        }
+    }
+
+    fn decode(r: &mut Reader) -> Result<Self, DecodeError> {
+        let next = r.bytes16("next")?.to_vec();
+        let mut tally = || {
+            Ok::<_, DecodeError>(ScrubTally {
+                began: Timestamp(r.u64("began")?),
+                ended: Timestamp(r.u64("ended")?),
+                objects: r.u64("objects")?,
+                bytes: r.u64("bytes")?,
+                damaged: r.u64("damaged")?,
+                errors: r.u64("errors")?,
+            })
+        };
+        Ok(Self {
+            next,
+            round: tally()?,
+            last: tally()?,
         })
     }
 }

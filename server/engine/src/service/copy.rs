@@ -14,10 +14,11 @@ use crate::{
         key::Key,
         record::{BucketRecord, Location, ObjectRecord, Record},
     },
+    piece::MOVES_MAX,
     service::{
         Buffer, Service, blocking,
         object::{check_metadata, info, put_requirements},
-        read::{DOWNLOAD_BYTES, MOVES_MAX, ObjectReader},
+        read::{DOWNLOAD_BYTES, ObjectReader},
     },
     types::{
         BucketName, Checksum, ChecksumAlgorithm, ChecksumType, CopyOptions, CopySource, ObjectInfo,
@@ -100,7 +101,9 @@ impl Service {
         options: &CopyOptions,
         known: &mut Option<(Location, Option<Checksum>)>,
     ) -> Result<(ObjectRecord, Option<Body>, Buffer)> {
-        source.must_hold(&self.object(from, &source.key)?)?;
+        let record = self.object(from, &source.key)?;
+        record.must_be_whole(&source.key)?;
+        source.must_hold(&record)?;
         let buffer = self.buffer(DOWNLOAD_BYTES.max(self.inline_max)).await?;
         let (mut record, mut reader) = self
             .open_object(from, &source.key, Select::Whole, false)

@@ -7,6 +7,7 @@ mod copy;
 pub mod list;
 pub mod multipart;
 pub mod object;
+pub mod quarantine;
 pub mod read;
 mod tagging;
 pub mod token;
@@ -18,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::{
     auth::{self, Action, Caller, Secrets},
     blob::BlobStore,
+    counters::Counters,
     env::Env,
     error::{Error, ErrorKind, Result},
     meta::{
@@ -38,6 +40,9 @@ pub(crate) struct Service {
     pub(crate) secrets: Secrets,
     pub(crate) env: Env,
     pub(crate) inline_max: usize,
+    /// Of the whole reads, the share whose SHA-256 is checked too: 0 to 1.
+    pub(crate) verify_sample_rate: f64,
+    pub(crate) counters: Arc<Counters>,
     /// Memory for bodies on their way, in units of [`BUFFER_UNIT_BYTES`].
     pub(crate) buffers: Arc<Semaphore>,
     pub(crate) buffers_max: usize,

@@ -21,12 +21,13 @@ use crate::{
             BucketRecord, Location, ObjectRecord, PartRecord, PartSetRecord, Record, UploadRecord,
         },
     },
+    piece::MOVES_MAX,
     planted::{self, Bug},
     service::{
         Requirements, Service, blocking,
         body::BodyWriter,
         object::{check_metadata, info},
-        read::{DOWNLOAD_BYTES, MOVES_MAX},
+        read::DOWNLOAD_BYTES,
     },
     types::{
         BucketName, ByteRange, Checksum, ChecksumAlgorithm, ChecksumType, CompleteOptions,
@@ -289,6 +290,7 @@ impl Service {
             headers: upload.headers,
             metadata: upload.metadata,
             tags: upload.tags,
+            quarantined: None,
         };
         let info = info(key.clone(), &record);
         let upload = Key::Upload(bucket.id, key.as_str().into(), id);

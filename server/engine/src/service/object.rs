@@ -12,10 +12,11 @@ use crate::{
         key::Key,
         record::{BucketRecord, Location, ObjectRecord, Record},
     },
+    piece::MOVES_MAX,
     service::{
         Requirements, Service,
         body::BodyWriter,
-        read::{MOVES_MAX, ObjectReader, select_range},
+        read::{ObjectReader, select_range},
     },
     types::{
         BucketName, Checksum, ChecksumAlgorithm, ChecksumType, Conditions, DeleteConditions,
@@ -55,7 +56,7 @@ impl Service {
     }
 
     pub(crate) async fn get_object(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         name: &BucketName,
         key: &ObjectKey,
@@ -85,6 +86,7 @@ impl Service {
     ) -> Result<(ObjectInfo, Result<Range<u64>>)> {
         let bucket = self.bucket(caller, Action::ObjectGet, name, Some(key))?;
         let record = self.object(&bucket, key)?;
+        record.must_be_whole(key)?;
         Ok((info(key.clone(), &record), select_range(select, &record)))
     }
 
@@ -351,6 +353,7 @@ impl ObjectWriter {
             headers: options.headers,
             metadata: options.metadata,
             tags: options.tags,
+            quarantined: None,
         };
         let info = info(key.clone(), &record);
         let row = Key::Object(bucket.id, key.as_str().into());

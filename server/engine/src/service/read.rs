@@ -3,29 +3,31 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 
 use crate::{
     blob::{BlobReader, BlobStore},
     error::{Error, ErrorKind, Result},
     meta::{
-        Hold, InlineBody, MetaStore,
-        key::{BlobId, Key},
-        record::{BucketRecord, Location, ObjectRecord, PartSet, Record},
+        Hold, MetaStore,
+        key::BucketId,
+        record::{BucketRecord, Location, ObjectRecord, PartSet},
     },
+    piece::{MOVES_MAX, Opened, Piece},
     service::{Buffer, CHUNK_BYTES, Service, object::info},
     types::{ObjectInfo, ObjectKey, Select},
 };
 
 /// Memory of a large body on its way out: the chunk being sent and the next one.
 pub(super) const DOWNLOAD_BYTES: usize = 2 * CHUNK_BYTES;
-/// How often a body may move away between its look-up and its opening before something is wrong.
-pub(super) const MOVES_MAX: usize = 100;
+/// What is wrong with a body that is not there.
+const MISSING: &str = "The body of the object is missing.";
 
 impl Service {
     /// Opens an object as it is now. With `takes_memory` the reader has its own share of the memory for bodies.
     pub(super) async fn open_object(
-        &self,
+        self: &Arc<Self>,
         bucket: &BucketRecord,
         key: &ObjectKey,
         select: Select,
@@ -35,33 +37,74 @@ impl Service {
         // A body may be overwritten or moved between its look-up and its opening: look again.
         for _ in 0..MOVES_MAX {
             let record = self.object(bucket, key)?;
+            record.must_be_whole(key)?;
             if let Some(body) = self.open_body(&record)? {
                 let range = select_range(select, &record)?;
                 let buffer = match body {
-                    Body::One(Piece::Empty | Piece::Inline(_)) => None,
+                    Body::One(ref opened) if !matches!(opened.piece, Piece::File(_)) => None,
                     _ if takes_memory => self.buffer(DOWNLOAD_BYTES).await?,
                     _ => None,
                 };
-                let reader = ObjectReader::new(info(key.clone(), &record), body, range, buffer);
+                let reader = self.reader(bucket, key, &record, body, range, buffer);
                 return Ok((record, reader));
             }
             if last.as_ref() == Some(&record.location) {
+                // The row of a part set is the index's; the bytes may well be there.
+                if !matches!(record.location, Location::Parts(_)) {
+                    self.quarantine(bucket.id, key, &record, MISSING).await;
+                }
                 break;
             }
             last = Some(record.location);
         }
-        tracing::error!(%key, "the body of an object is missing");
-        Err(Error::new(
-            ErrorKind::InternalError,
-            "The body of the object is missing.",
-        ))
+        tracing::error!(%key, MISSING);
+        Err(Error::new(ErrorKind::ObjectCorrupt, MISSING))
+    }
+
+    fn reader(
+        self: &Arc<Self>,
+        bucket: &BucketRecord,
+        key: &ObjectKey,
+        record: &ObjectRecord,
+        body: Body,
+        range: Range<u64>,
+        buffer: Buffer,
+    ) -> ObjectReader {
+        let is_whole = range == (0..record.size) && !range.is_empty();
+        ObjectReader {
+            info: info(key.clone(), record),
+            source: Source {
+                service: self.clone(),
+                bucket: bucket.id,
+                record: record.clone(),
+            },
+            sampled: (is_whole && self.is_sampled()).then(Sha256::new),
+            body,
+            at: range.start,
+            range,
+            ahead: None,
+            first: None,
+            _buffer: buffer,
+        }
+    }
+
+    /// Whether the SHA-256 of this whole read is computed on top of the sums of its blocks.
+    fn is_sampled(&self) -> bool {
+        let rate = self.verify_sample_rate;
+        rate > 0.0 && f64::from(self.env.random_u32()) < rate * f64::from(u32::MAX)
     }
 
     /// The body, or `None` when it is no longer where the record says.
     fn open_body(&self, record: &ObjectRecord) -> Result<Option<Body>> {
         let Location::Parts(set) = &record.location else {
-            let piece = open_piece(&*self.meta, &*self.blobs, &record.location, record.size)?;
-            return Ok(piece.map(Body::One));
+            let piece = Piece::open(&*self.meta, &*self.blobs, &record.location, record.size)?;
+            return Ok(piece.map(|piece| {
+                Body::One(Opened {
+                    range: 0..record.size,
+                    piece,
+                    sha256: record.sha256,
+                })
+            }));
         };
         let hold = self.meta.hold_parts(set.id)?;
         Ok(hold.map(|hold| {
@@ -93,40 +136,8 @@ pub(crate) fn select_range(select: Select, record: &ObjectRecord) -> Result<Rang
     })
 }
 
-fn open_piece(
-    meta: &dyn MetaStore,
-    blobs: &dyn BlobStore,
-    location: &Location,
-    size: u64,
-) -> Result<Option<Piece>> {
-    Ok(match location {
-        Location::Empty | Location::Here | Location::Parts(_) => Some(Piece::Empty),
-        Location::Pack { .. } => {
-            let body = meta.open_inline(location)?;
-            body.map(|body| Piece::Inline(Arc::new(body)))
-        }
-        Location::File(id) => open_blob(blobs, *id, size)?.map(Piece::File),
-    })
-}
-
-fn open_blob(blobs: &dyn BlobStore, id: BlobId, size: u64) -> Result<Option<Arc<dyn BlobReader>>> {
-    match blobs.open(id, size) {
-        Ok(reader) => Ok(Some(reader)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Bytes that lie together.
-#[derive(Clone)]
-enum Piece {
-    Empty,
-    Inline(Arc<InlineBody>),
-    File(Arc<dyn BlobReader>),
-}
-
 enum Body {
-    One(Piece),
+    One(Opened),
     Parts(Box<Parts>),
 }
 
@@ -135,47 +146,30 @@ struct Parts {
     meta: Arc<dyn MetaStore>,
     blobs: Arc<dyn BlobStore>,
     set: PartSet,
-    /// The part that was read last, and which bytes of the body it has.
-    open: Option<(Range<u64>, Piece)>,
+    /// The part that was read last.
+    open: Option<Opened>,
     _hold: Box<dyn Hold>,
 }
 
 impl Parts {
-    fn piece_at(&mut self, at: u64) -> Result<(Range<u64>, Piece)> {
+    fn piece_at(&mut self, at: u64) -> Result<Opened> {
         match &self.open {
-            Some((range, piece)) if range.contains(&at) => Ok((range.clone(), piece.clone())),
+            Some(opened) if opened.range.contains(&at) => Ok(opened.clone()),
             _ => {
-                let opened = self.open_part(at)?;
+                let opened = Opened::part(&*self.meta, &*self.blobs, &self.set, at)?;
                 self.open = Some(opened.clone());
                 Ok(opened)
             }
         }
-    }
-
-    fn open_part(&self, at: u64) -> Result<(Range<u64>, Piece)> {
-        if let Some((number, range)) = self.set.part_at(at) {
-            let row = Key::Part(self.set.id, number);
-            // The collector may be moving it.
-            for _ in 0..MOVES_MAX {
-                let Some(Record::Part(part)) = self.meta.get(&row)? else {
-                    break;
-                };
-                let piece = open_piece(&*self.meta, &*self.blobs, &part.location, part.size)?;
-                if let Some(piece) = piece.filter(|_| part.size == range.end - range.start) {
-                    return Ok((range, piece));
-                }
-            }
-        }
-        Err(Error::new(
-            ErrorKind::InternalError,
-            "A part of the object is missing.",
-        ))
     }
 }
 
 /// Streams the body of one GET. Every byte that it gives has been checked.
 pub struct ObjectReader {
     info: ObjectInfo,
+    source: Source,
+    /// Of the piece that is being read, when this read is one of those that are checked twice.
+    sampled: Option<Sha256>,
     body: Body,
     range: Range<u64>,
     at: u64,
@@ -186,19 +180,14 @@ pub struct ObjectReader {
     _buffer: Buffer,
 }
 
-impl ObjectReader {
-    fn new(info: ObjectInfo, body: Body, range: Range<u64>, buffer: Buffer) -> Self {
-        Self {
-            info,
-            body,
-            at: range.start,
-            range,
-            ahead: None,
-            first: None,
-            _buffer: buffer,
-        }
-    }
+/// What a reader came for, to be put into quarantine when its body turns out to be damaged.
+struct Source {
+    service: Arc<Service>,
+    bucket: BucketId,
+    record: ObjectRecord,
+}
 
+impl ObjectReader {
     /// The object, as of the moment it was opened.
     pub fn info(&self) -> &ObjectInfo {
         &self.info
@@ -235,32 +224,57 @@ impl ObjectReader {
                 self.at += chunk.len() as u64;
                 Ok(Some(chunk))
             }
-            Err(error) => {
-                tracing::error!(key = %self.info.key, %error, "the body of an object is damaged");
-                Err(Error::new(
-                    ErrorKind::InternalError,
-                    "The body of the object is damaged.",
-                )
-                .with_source(error))
-            }
+            Err(error) => Err(self.failed(error).await),
         }
     }
 
+    /// A disk that could not read may be able to do so later; bytes that are not what was put are damage.
+    async fn failed(&self, error: Error) -> Error {
+        let key = &self.info.key;
+        if error.kind() != ErrorKind::ObjectCorrupt {
+            tracing::error!(%key, %error, "the body of an object could not be read");
+            return Error::new(error.kind(), "The body of the object could not be read.")
+                .with_source(error);
+        }
+        let Source {
+            service,
+            bucket,
+            record,
+        } = &self.source;
+        let reason = std::error::Error::source(&error)
+            .map_or_else(|| error.context().to_owned(), |source| source.to_string());
+        service.quarantine(*bucket, key, record, &reason).await;
+        Error::new(error.kind(), "The body of the object is damaged.").with_source(error)
+    }
+
     async fn read_chunk(&mut self) -> Result<Bytes> {
-        let (whole, piece) = match &mut self.body {
-            Body::One(piece) => (0..self.info.size, piece.clone()),
+        let opened = match &mut self.body {
+            Body::One(opened) => opened.clone(),
             Body::Parts(parts) => parts.piece_at(self.at)?,
         };
+        let chunk = self.read_piece(&opened).await?;
+        if let Some(hasher) = &mut self.sampled {
+            hasher.update(&chunk);
+            let is_last = self.at + chunk.len() as u64 == opened.range.end;
+            // Before the last bytes go out, so that nobody takes the body for whole.
+            if is_last && hasher.finalize_reset()[..] != opened.sha256 {
+                return Err(Error::new(
+                    ErrorKind::ObjectCorrupt,
+                    "The SHA-256 of the body is not that of what was put.",
+                ));
+            }
+        }
+        Ok(chunk)
+    }
+
+    async fn read_piece(&mut self, opened: &Opened) -> Result<Bytes> {
+        let (whole, piece) = (&opened.range, opened.piece.clone());
         // Chunks end at multiples of their length within a piece, so that blocks are read once.
         let end = self.range.end.min(whole.end) - whole.start;
         let chunk_at = |at: u64| at..(at + 1).next_multiple_of(CHUNK_BYTES as u64).min(end);
         let wanted = chunk_at(self.at - whole.start);
         match piece {
-            Piece::Empty => Err(Error::new(
-                ErrorKind::InternalError,
-                "The object has no body.",
-            )),
-            Piece::Inline(body) => Ok(body.read(whole.end - whole.start, wanted)?),
+            Piece::Empty | Piece::Inline(_) => piece.read(whole.end - whole.start, wanted),
             Piece::File(reader) => {
                 let then = wanted.end;
                 let now = self.ahead.take();

@@ -4,7 +4,8 @@ use crate::{
     auth::{Action, Caller},
     error::{Error, ErrorKind, Result},
     meta::{Change, Precondition, Transaction, key::Key, record::Record},
-    service::{Requirements, Service, read::MOVES_MAX},
+    piece::MOVES_MAX,
+    service::{Requirements, Service},
     types::{BucketName, ObjectKey, Tags},
 };
 

@@ -16,6 +16,7 @@ mod plan;
 mod restart;
 mod story;
 mod traffic;
+mod upkeep;
 mod world;
 
 use std::{cell::OnceCell, mem::ManuallyDrop, sync::Arc};

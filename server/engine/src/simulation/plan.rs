@@ -13,6 +13,8 @@ pub(super) enum Step {
     BeginCollection,
     Collect,
     PreparePack,
+    Snapshot,
+    Scrub,
     Read,
     Scan,
     Write,
@@ -27,7 +29,7 @@ pub(super) enum Step {
 }
 
 /// Each step with the weights it may have.
-const STEPS: [(Step, [u64; 4]); 18] = [
+const STEPS: [(Step, [u64; 4]); 20] = [
     (Step::Commit, [20, 30, 40, 60]),
     (Step::Seal, [0, 2, 4, 10]),
     (Step::Freeze, [0, 0, 2, 4]),
@@ -35,6 +37,8 @@ const STEPS: [(Step, [u64; 4]); 18] = [
     (Step::BeginCollection, [0, 2, 4, 8]),
     (Step::Collect, [4, 8, 12, 20]),
     (Step::PreparePack, [0, 1, 3, 8]),
+    (Step::Snapshot, [0, 1, 4, 8]),
+    (Step::Scrub, [0, 0, 3, 6]),
     (Step::Read, [1, 2, 4, 4]),
     (Step::Scan, [0, 1, 1, 2]),
     (Step::Write, [0, 2, 6, 12]),
@@ -72,6 +76,8 @@ pub(super) struct Plan {
     pub(super) multipart_of_100: u64,
     /// Different numbers of parts in use.
     pub(super) parts: u64,
+    /// How often the index is lost between two starts.
+    pub(super) index_losses_of_16: u64,
     /// Rows that the collector removes in a step.
     pub(super) free_per_step: usize,
 }
@@ -106,6 +112,7 @@ impl Plan {
             inline_max: one_of([100, 600, 1500, 2048]),
             multipart_of_100: one_of([0, 20, 40, 60]),
             parts: one_of([2, 4, 8, 24]),
+            index_losses_of_16: one_of([0, 0, 1, 6]),
             free_per_step: one_of([1, 3, 256, 256]) as usize,
         }
     }

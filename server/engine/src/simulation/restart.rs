@@ -59,6 +59,9 @@ impl World {
 
     /// Opens the store, however often it takes, and holds everything against the model.
     pub(super) fn recover(&mut self) -> Outcome {
+        if !self.acknowledged.rows.is_empty() && self.dice.of_16(self.plan.index_losses_of_16) {
+            self.lose_index();
+        }
         for attempt in 0.. {
             if attempt == 3 && self.trouble {
                 self.trouble();
@@ -81,7 +84,7 @@ impl World {
             });
             match opened {
                 Ok(opened) => {
-                    self.store = Some(Store::new(opened, self.plan.free_per_step));
+                    self.store = Some(Store::new(opened, self.plan.free_per_step, &self.env));
                     break;
                 }
                 Err(_) if !self.disk.is_powered() => {
@@ -160,6 +163,7 @@ impl World {
         self.writing.clear();
         self.held.clear();
         self.apply()?;
+        self.snapshot_now()?;
         self.store().collector.begin(true);
         self.collect(100_000)?;
         self.check()?;
@@ -213,7 +217,7 @@ impl World {
             let refused = opened.as_ref().err().map(|e| e.to_string());
             format!("open: {}", refused.unwrap_or_else(|| "done".into()))
         });
-        let store = Store::new(opened.ok()?, self.plan.free_per_step);
+        let store = Store::new(opened.ok()?, self.plan.free_per_step, &self.env);
         let local = store.local.clone();
         self.store = Some(store);
         Some(local)

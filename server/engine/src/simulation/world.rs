@@ -17,7 +17,11 @@ use super::{
 use crate::{
     disk::simulated::{Faults, SimulatedDisk, random::Random},
     env::Env,
-    maintenance::gc::Collector,
+    maintenance::{
+        gc::Collector,
+        scrub::{ScrubConfig, Scrubber},
+        snapshot::Snapshotter,
+    },
     meta::{
         CommitError, Transaction,
         key::Key,
@@ -34,6 +38,8 @@ pub(super) struct Store {
     pub(super) committer: Committer,
     pub(super) applier: Applier,
     pub(super) collector: Collector,
+    pub(super) snapshotter: Snapshotter,
+    pub(super) scrubber: Scrubber,
 }
 
 pub(super) struct World {
@@ -138,6 +144,8 @@ impl World {
                 self.collect(steps)?;
             }
             Step::PreparePack => self.prepare_pack()?,
+            Step::Snapshot => self.snapshot()?,
+            Step::Scrub => self.scrub()?,
             Step::Read => self.read()?,
             Step::Scan => self.scan()?,
             Step::Write => self.advance_body()?,
@@ -189,7 +197,7 @@ impl World {
     }
 
     /// Holds the answers to a batch against the model, which takes over what was acknowledged.
-    fn judge(
+    pub(super) fn judge(
         &mut self,
         intents: Vec<Intent>,
         answers: Vec<Result<(), CommitError>>,
@@ -478,7 +486,7 @@ impl World {
 }
 
 impl Store {
-    pub(super) fn new(opened: Opened, free_per_step: usize) -> Self {
+    pub(super) fn new(opened: Opened, free_per_step: usize, env: &Env) -> Self {
         let Opened {
             local,
             committer,
@@ -486,6 +494,16 @@ impl Store {
         } = opened;
         Self {
             collector: Collector::new(local.clone()).taking(free_per_step),
+            snapshotter: Snapshotter::new(local.clone(), env.clone()),
+            scrubber: Scrubber::new(
+                local.clone(),
+                env.clone(),
+                Arc::default(),
+                ScrubConfig {
+                    sample_rate: 0.5,
+                    max_per_run: None,
+                },
+            ),
             local,
             committer,
             applier,

@@ -9,7 +9,7 @@ use crate::{
         InlineBody,
         key::{AccountId, BucketId},
         local::{LocalConfig, overlay::Generation, recovery},
-        record::{Checkpoint, ObjectRecord, PartRecord, PartSet, UploadRecord},
+        record::{BucketRecord, Checkpoint, ObjectRecord, PartRecord, PartSet, UploadRecord},
     },
     types::{ChecksumType, ContentHeaders, ETag, Timestamp, UploadId},
 };
@@ -26,7 +26,18 @@ fn config() -> LocalConfig {
 }
 
 fn open(disk: &Arc<SimulatedDisk>) -> recovery::Opened {
-    recovery::open(disk.clone(), config(), Env::real()).unwrap()
+    let mut store = recovery::open(disk.clone(), config(), Env::real()).unwrap();
+    let row = Key::Bucket("bucket".into());
+    if store.local.get(&row).unwrap().is_none() {
+        let bucket = Record::Bucket(BucketRecord {
+            id: BUCKET,
+            owner: AccountId(1),
+            created: Timestamp(1),
+            public_read: false,
+        });
+        commit(&mut store, vec![Change::put(row, bucket)]);
+    }
+    store
 }
 
 fn object(size: u64, location: Location) -> ObjectRecord {
@@ -43,6 +54,7 @@ fn object(size: u64, location: Location) -> ObjectRecord {
         headers: ContentHeaders::default(),
         metadata: Default::default(),
         tags: Default::default(),
+        quarantined: None,
     }
 }
 
@@ -136,10 +148,14 @@ fn a_log_file_whose_row_is_lost_is_read_before_it_is_removed() {
     for (i, body) in bodies.iter().enumerate() {
         assert_eq!(inline_body(&store, &format!("k{i}")), body[..]);
     }
-    // What was read to its end and holds nothing any more is gone.
-    while store.applier.step().unwrap() {}
+    // The next start makes the index anew.
+    drop(store);
+    let mut store = open(&disk);
+    assert!(store.local.rebuilt().is_some());
     collect(&mut store);
-    assert!(!Packs::numbers(&*disk).unwrap().contains(&1));
+    for (i, body) in bodies.iter().enumerate() {
+        assert_eq!(inline_body(&store, &format!("k{i}")), body[..]);
+    }
 }
 
 /// The same for the row of a large body's file: the object's own row still names it.

@@ -123,10 +123,11 @@ impl<'a> View<'a> {
     pub fn apply(&mut self, change: Change) -> Result<()> {
         let old = self.get(&change.key)?;
         match (&change.key, &old, &change.record) {
-            (Key::Object(bucket, _), _, _) => {
+            (Key::Object(bucket, key), _, _) => {
                 let old = old.as_ref().and_then(as_object);
                 let new = change.record.as_ref().and_then(as_object);
                 self.count_objects(*bucket, old, new)?;
+                self.list_quarantined(*bucket, key, old, new);
             }
             (Key::Part(id, _), _, new) => self.count_parts(*id, old.is_some(), new.is_some())?,
             (Key::Upload(_, _, id), None, Some(_)) => self.add_reference(*id)?,
@@ -208,6 +209,21 @@ impl<'a> View<'a> {
         }
         self.put(&Key::BucketStats(bucket), Some(Record::BucketStats(stats)));
         Ok(())
+    }
+
+    /// The list of quarantined objects follows what their records say.
+    fn list_quarantined(
+        &mut self,
+        bucket: BucketId,
+        key: &str,
+        old: Option<&ObjectRecord>,
+        new: Option<&ObjectRecord>,
+    ) {
+        let is_in = |object: Option<&ObjectRecord>| object.is_some_and(|o| o.quarantined.is_some());
+        if is_in(old) != is_in(new) {
+            let record = is_in(new).then_some(Record::Quarantine);
+            self.put(&Key::Quarantine(bucket, key.to_owned()), record);
+        }
     }
 
     fn retain(&mut self, (location, bytes): (&Location, u64)) -> Result<()> {

@@ -5,7 +5,9 @@
 
 use std::{io, ops::Bound, sync::Arc};
 
-use redb::{Database, ReadableDatabase, StorageBackend, TableDefinition, TableError};
+use redb::{
+    Database, ReadableDatabase, ReadableTableMetadata, StorageBackend, TableDefinition, TableError,
+};
 
 use crate::{
     codec::{crc32c, crc32c_of},
@@ -54,11 +56,7 @@ impl Index {
 
     /// What the index was made from; `None` when it is new.
     pub fn checkpoint(&self) -> Result<Option<Checkpoint>> {
-        let bytes = self.read()?.get(&Key::Checkpoint.encode())?;
-        bytes
-            .map(|bytes| Checkpoint::decode(&bytes))
-            .transpose()
-            .map_err(|e| failed("The checkpoint of the index is damaged.", e))
+        self.read()?.checkpoint()
     }
 
     /// Puts `rows` and the checkpoint they lead to into the index, in one durable transaction.
@@ -96,6 +94,21 @@ pub struct IndexRead {
 }
 
 impl IndexRead {
+    /// What the index was made from; `None` when it is new.
+    pub fn checkpoint(&self) -> Result<Option<Checkpoint>> {
+        let bytes = self.get(&Key::Checkpoint.encode())?;
+        bytes
+            .map(|bytes| Checkpoint::decode(&bytes))
+            .transpose()
+            .map_err(|e| failed("The checkpoint of the index is damaged.", e))
+    }
+
+    /// How many rows there are by redb's own count, the checkpoint included.
+    pub fn rows(&self) -> Result<u64> {
+        let rows = |table: &redb::ReadOnlyTable<_, _>| guarded(|| table.len().map_err(broken));
+        self.table.as_ref().map_or(Ok(0), rows)
+    }
+
     /// The record under `key`, checked.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let Some(table) = &self.table else {
@@ -161,6 +174,19 @@ fn checked<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8]> {
                 crc32c(value)
             ),
         )),
+    }
+}
+
+/// True when an error says that the index does not hold what was put there.
+pub fn is_damage(error: &Error) -> bool {
+    if disk_failure(error).is_some() {
+        return false;
+    }
+    let source = std::error::Error::source(error);
+    match source.and_then(|source| source.downcast_ref::<redb::Error>()) {
+        Some(error) => matches!(error, redb::Error::Corrupted(_) | redb::Error::Io(_)),
+        // A row, a page or the checkpoint is not what was written.
+        None => true,
     }
 }
 

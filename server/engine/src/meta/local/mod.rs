@@ -5,20 +5,27 @@
 
 use std::{
     io,
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use crate::{
+    OpenError,
     blob::files::Files,
     disk::Disk,
     env::Env,
     error::{Error, ErrorKind, Result},
+    maintenance::snapshot,
     meta::{
-        InlineBody, Rows, SCAN_BYTES, above,
+        Hold, InlineBody, MetaReader, Rows, SCAN_BYTES, above,
         key::Key,
         record::{Checkpoint, Location, Record},
     },
+    planted::{self, Bug},
+    types::UploadId,
 };
 
 pub mod applier;
@@ -30,6 +37,7 @@ pub mod index;
 pub mod log;
 pub mod overlay;
 pub mod packs;
+pub mod rebuild;
 pub mod recovery;
 pub mod runtime;
 
@@ -38,6 +46,9 @@ use index::Index;
 use log::Position;
 use overlay::{Lookup, Overlay};
 use packs::Packs;
+
+/// Longest wait for the applier by who would like the index to be up to date.
+const APPLY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Sizes and limits; every one in its unit with its default.
 #[derive(Clone, Debug)]
@@ -106,6 +117,16 @@ pub struct Local {
     collect_wanted: Signal,
     /// The parts that readers are at.
     holds: Holds,
+    /// The log file that the newest snapshot begins at: from there on all are kept. 0 when there is none.
+    snapshot: Mutex<Option<Checkpoint>>,
+    /// Why the index was made anew at this start, if it was.
+    rebuilt: std::sync::OnceLock<String>,
+    /// The index is marked as damaged.
+    is_index_marked: AtomicBool,
+    /// At the start the log went back to its beginning.
+    has_whole_log: AtomicBool,
+    /// Held by a step of the collector; how many want everything to stay.
+    collection: Mutex<usize>,
 }
 
 impl Local {
@@ -143,6 +164,120 @@ impl Local {
             apply_wanted: Signal::default(),
             collect_wanted: Signal::default(),
             holds: Holds::default(),
+            snapshot: Mutex::default(),
+            rebuilt: std::sync::OnceLock::new(),
+            is_index_marked: false.into(),
+            has_whole_log: false.into(),
+            collection: Mutex::default(),
+        }
+    }
+
+    /// Takes over what the start has found besides rows: the newest snapshot, and whether the index is new.
+    fn note_start(&self, rebuilt: Option<String>, has_whole_log: bool) -> Result<(), OpenError> {
+        self.has_whole_log.store(has_whole_log, Ordering::Relaxed);
+        let snapshots = snapshot::list(&*self.disk, self.store_id)
+            .map_err(|e| OpenError::io("the snapshots could not be listed", e))?;
+        if let Some(newest) = snapshots.first() {
+            self.set_snapshot(&newest.checkpoint);
+        }
+        if let Some(why) = rebuilt {
+            let _ = self.rebuilt.set(why);
+        }
+        Ok(())
+    }
+
+    /// Whether the index could be made anew from the log alone, as far as the start has seen.
+    pub(crate) fn has_whole_log(&self) -> bool {
+        self.has_whole_log.load(Ordering::Relaxed)
+    }
+
+    /// Brings the index up to what is durable by now, if the applier can. Waits for it, but not for ever.
+    pub(crate) fn apply_now(&self) {
+        let (wanted, began) = (self.overlay.position().lsn, std::time::Instant::now());
+        while self.applied().lsn < wanted && began.elapsed() < APPLY_PATIENCE {
+            self.apply_wanted.notify();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Keeps the collector from removing any file while the guard lives.
+    pub fn hold_collection(self: &Arc<Self>) -> CollectionHold {
+        *self.collection.lock().expect("no holder panics") += 1;
+        CollectionHold(self.clone())
+    }
+
+    /// A step of the collector; `None` while somebody wants everything to stay.
+    pub(crate) fn collecting(&self) -> Option<MutexGuard<'_, usize>> {
+        let holds = self.collection.lock().expect("no holder panics");
+        (*holds == 0 || planted::is(Bug::IgnoreBackup)).then_some(holds)
+    }
+
+    /// A snapshot was taken at this checkpoint: the log before it is not needed any more to make the index anew.
+    pub(crate) fn set_snapshot(&self, checkpoint: &Checkpoint) {
+        *self.snapshot.lock().expect("no holder panics") = Some(*checkpoint);
+    }
+
+    /// The checkpoint of the newest snapshot.
+    pub fn snapshot(&self) -> Option<Checkpoint> {
+        *self.snapshot.lock().expect("no holder panics")
+    }
+
+    /// The first log file that must be kept: what the index lacks, and what the newest snapshot lacks.
+    pub(crate) fn first_needed_pack(&self) -> u32 {
+        let applied = self.applied().pack;
+        match self.snapshot() {
+            _ if planted::is(Bug::ForgetSnapshot) => applied,
+            Some(snapshot) => applied.min(snapshot.pack),
+            None => 0,
+        }
+    }
+
+    /// Why the index was made anew at this start, if it was.
+    pub fn rebuilt(&self) -> Option<&str> {
+        self.rebuilt.get().map(String::as_str)
+    }
+
+    /// The index is not what was put there: the next start makes it anew.
+    pub fn index_is_damaged(&self, why: &str) {
+        if self.is_index_marked.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::error!(
+            why,
+            "the index is damaged: restart to make it anew from the last snapshot and the log"
+        );
+        let marked = self.disk.create(rebuild::MARK).map(drop);
+        if let Err(error) = marked.and_then(|()| self.disk.sync_dir(""))
+            && error.kind() != io::ErrorKind::AlreadyExists
+        {
+            tracing::error!(%error, "the mark that the index is damaged could not be made");
+        }
+    }
+
+    /// Passes an answer of the index on; when it is damage, the next start makes the index anew.
+    fn watched<T>(&self, answer: Result<T>) -> Result<T> {
+        if let Err(error) = &answer
+            && index::is_damage(error)
+        {
+            self.index_is_damaged(&error.to_string());
+        }
+        answer
+    }
+
+    /// A stable look at the index.
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// What a snapshot would say that takes the rows of the index for all rows: a deliberate bug.
+    pub(crate) fn claimed_checkpoint(&self, checkpoint: Checkpoint) -> Checkpoint {
+        let position = self.overlay.position();
+        Checkpoint {
+            applied_lsn: position.lsn,
+            pack: position.pack,
+            offset: position.offset,
+            hash: position.hash,
+            ..checkpoint
         }
     }
 
@@ -153,7 +288,7 @@ impl Local {
             Lookup::Put(row) => effects::decode(&bytes, &row).map(Some),
             Lookup::Deleted => Ok(None),
             Lookup::Unknown => {
-                let row = self.index.read()?.get(&bytes)?;
+                let row = self.watched(self.index.read().and_then(|index| index.get(&bytes)))?;
                 row.map(|row| effects::decode(&bytes, &row)).transpose()
             }
         }
@@ -166,7 +301,9 @@ impl Local {
         while let Some(from) = next.take() {
             let wanted = (limit - rows.len()).max(16);
             let (newer, newer_end) = self.overlay.range(&from, to, wanted);
-            let (older, older_end) = self.index.read()?.range(&from, to, wanted)?;
+            let older = self.index.read();
+            let older = older.and_then(|index| index.range(&from, to, wanted));
+            let (older, older_end) = self.watched(older)?;
             let end = [newer_end, older_end].into_iter().flatten().min();
             let mut merged: std::collections::BTreeMap<Vec<u8>, Option<Arc<[u8]>>> = older
                 .into_iter()
@@ -293,6 +430,24 @@ impl Local {
     }
 }
 
+impl MetaReader for Arc<Local> {
+    fn get(&self, key: &Key) -> Result<Option<Record>> {
+        Local::get(self, key)
+    }
+
+    fn scan(&self, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Rows> {
+        Local::scan(self, from, to, limit)
+    }
+
+    fn open_inline(&self, location: &Location) -> Result<Option<InlineBody>> {
+        Local::open_inline(self, location)
+    }
+
+    fn hold_parts(&self, id: UploadId) -> Result<Option<Box<dyn Hold>>> {
+        Local::hold_parts(self, id)
+    }
+}
+
 impl Checkpoint {
     /// The point of the log it stands for.
     pub fn position(&self) -> Position {
@@ -314,6 +469,16 @@ impl From<crate::meta::CommitError> for Error {
             CommitError::Refused(_) | CommitError::Failed(_) => ErrorKind::InternalError,
         };
         Error::new(kind, "The change could not be committed.").with_source(error)
+    }
+}
+
+/// See [`Local::hold_collection`].
+pub struct CollectionHold(Arc<Local>);
+
+impl Drop for CollectionHold {
+    fn drop(&mut self) {
+        *self.0.collection.lock().expect("no holder panics") -= 1;
+        self.0.collection_wanted();
     }
 }
 

@@ -18,10 +18,10 @@ use crate::{
             applier::Applier,
             committer::Committer,
             effects::View,
-            format,
-            index::{self, Index},
+            format, index,
             log::{self, Batch, Hash, HeaderBlock, PAGE_BYTES, PackHeader, Position, Scanned},
             packs::{self, Packs},
+            rebuild::{self, Usable},
         },
         record::Checkpoint,
     },
@@ -46,16 +46,17 @@ pub fn open(disk: Arc<dyn Disk>, config: LocalConfig, env: Env) -> Result<Opened
         disk.sync_dir(directory)
             .map_err(|e| OpenError::io("the directory of the store could not be synced", e))?;
     }
-    let (index, is_index_new) = open_index(&*disk, &config)?;
-    let checkpoint = index
-        .checkpoint()
-        .map_err(|e| index_failed("The index cannot be read", &e))?;
     let log =
         Log::survey(&*disk, store_id).map_err(|e| OpenError::io("the log could not be read", e))?;
+    let Usable {
+        index,
+        checkpoint,
+        rebuilt,
+    } = rebuild::open_index(&*disk, &config, store_id, &log)?;
     let head = log.head(checkpoint.as_ref())?;
     let segments = log.segments(head, checkpoint.as_ref())?;
     if head.is_none() && checkpoint.is_none() {
-        must_be_empty(&*disk, is_index_new)?;
+        must_be_empty(&*disk)?;
     }
 
     let seen = log
@@ -79,6 +80,7 @@ pub fn open(disk: Arc<dyn Disk>, config: LocalConfig, env: Env) -> Result<Opened
         checkpoint,
         next_number,
     ));
+    local.note_start(rebuilt, log.continues(None))?;
     let mut applier = Applier::new(local.clone());
     let tail = log.replay(&local, &mut applier, start, &segments)?;
     log.refuse_if_more_was_durable(head, &tail)?;
@@ -100,11 +102,11 @@ pub fn open(disk: Arc<dyn Disk>, config: LocalConfig, env: Env) -> Result<Opened
 /// Without a log and without a checkpoint this must be the first start, cut short: nothing was acknowledged,
 /// so there is nothing but an empty index. Else something was taken away, and what is left must not be
 /// taken for an empty store, whose files nobody names.
-fn must_be_empty(disk: &dyn Disk, is_index_new: bool) -> Result<(), OpenError> {
+fn must_be_empty(disk: &dyn Disk) -> Result<(), OpenError> {
     let objects = disk
         .read_dir("objects")
         .map_err(|e| OpenError::io("objects/ could not be read", e))?;
-    if is_index_new || !objects.is_empty() {
+    if !objects.is_empty() {
         return Err(damaged(
             "The store has neither an index (index.redb) nor a log (log/) that can be read.".into(),
         ));
@@ -160,23 +162,6 @@ fn remove_bypassed(
     Ok(())
 }
 
-fn open_index(disk: &dyn Disk, config: &LocalConfig) -> Result<(Index, bool), OpenError> {
-    let mut is_new = false;
-    let file = match disk.open(format::INDEX) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            is_new = true;
-            // Lost, but what it held follows from the log as long as the log goes back to its beginning.
-            let made = disk.create(format::INDEX);
-            made.and_then(|file| disk.sync_dir("").map(|()| file))
-        }
-        opened => opened,
-    };
-    let file = file.map_err(|e| OpenError::io("the index could not be opened", e))?;
-    let index = Index::open(file, config.index_cache_bytes)
-        .map_err(|e| index_failed("The index (index.redb) cannot be opened", &e))?;
-    Ok((index, is_new))
-}
-
 /// A stretch of one pack that belongs to the log.
 #[derive(Clone, Copy, Debug)]
 struct Segment {
@@ -212,7 +197,7 @@ struct Tail {
 }
 
 /// The files of the log as they were found.
-struct Log {
+pub(super) struct Log {
     packs: BTreeMap<u32, FoundPack>,
 }
 
@@ -256,6 +241,14 @@ impl Log {
                 packs::path(c.pack)
             ))),
             _ => Ok(None),
+        }
+    }
+
+    /// Whether the log goes on from this checkpoint (or begins at its beginning) to its head.
+    pub(super) fn continues(&self, checkpoint: Option<&Checkpoint>) -> bool {
+        match self.head(checkpoint) {
+            Ok(None) | Err(_) => false,
+            Ok(head) => self.segments(head, checkpoint).is_ok(),
         }
     }
 
@@ -521,7 +514,7 @@ fn index_failed(what: &str, error: &Error) -> OpenError {
     }
 }
 
-fn damaged(what: String) -> OpenError {
+pub(super) fn damaged(what: String) -> OpenError {
     OpenError::Damaged {
         what: format!(
             "{what} Nothing was changed. Check the disk, restore the file from a copy if there is one; \

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::{
     error::Result,
     meta::{
-        Commit, CommitError, Hold, InlineBody, MetaStore, Rows, Transaction,
+        Commit, CommitError, Hold, InlineBody, MetaReader, MetaStore, Rows, Transaction,
         key::Key,
         local::{Local, applier::Applier, committer::Committer, recovery::Opened},
         record::{Location, Record},
@@ -127,7 +127,7 @@ impl Drop for LocalStore {
     }
 }
 
-impl MetaStore for LocalStore {
+impl MetaReader for LocalStore {
     fn get(&self, key: &Key) -> Result<Option<Record>> {
         self.local.get(key)
     }
@@ -136,6 +136,16 @@ impl MetaStore for LocalStore {
         self.local.scan(from, to, limit)
     }
 
+    fn open_inline(&self, location: &Location) -> Result<Option<InlineBody>> {
+        self.local.open_inline(location)
+    }
+
+    fn hold_parts(&self, id: UploadId) -> Result<Option<Box<dyn Hold>>> {
+        self.local.hold_parts(id)
+    }
+}
+
+impl MetaStore for LocalStore {
     fn commit(&self, transaction: Transaction) -> Commit {
         let most = self.local.config.queue_bytes_max / PERMIT_BYTES;
         let permits = (1 + transaction.bytes() / PERMIT_BYTES).min(most) as u32;
@@ -151,14 +161,6 @@ impl MetaStore for LocalStore {
 
     fn stopped(&self) -> Option<String> {
         self.local.stopped()
-    }
-
-    fn open_inline(&self, location: &Location) -> Result<Option<InlineBody>> {
-        self.local.open_inline(location)
-    }
-
-    fn hold_parts(&self, id: UploadId) -> Result<Option<Box<dyn Hold>>> {
-        self.local.hold_parts(id)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{io, sync::Arc};
 
 use bytes::Bytes;
+use sha2::Digest;
 
 use super::{any_key, buckets, multipart, next_version, pick};
 use crate::{
@@ -190,7 +191,7 @@ pub(super) fn object(world: &mut World, writer: Option<&dyn BlobWriter>) -> Row 
         version: next_version(world),
         modified: world.env.clock.now(),
         size: body.len() as u64,
-        sha256: [seed as u8; 32],
+        sha256: sha2::Sha256::digest(&body).into(),
         crc64: seed,
         etag: ETag::new(format!("{seed:016x}")),
         checksum: None,
@@ -199,6 +200,7 @@ pub(super) fn object(world: &mut World, writer: Option<&dyn BlobWriter>) -> Row 
         headers: ContentHeaders::default(),
         metadata: Default::default(),
         tags: Default::default(),
+        quarantined: None,
     };
     Row::Object(Arc::new(Object { record, body }))
 }
@@ -211,7 +213,7 @@ pub(super) fn part(world: &mut World, writer: Option<&dyn BlobWriter>) -> Row {
         modified: world.env.clock.now(),
         size: body.len() as u64,
         md5: [seed as u8; 16],
-        sha256: [seed as u8; 32],
+        sha256: sha2::Sha256::digest(&body).into(),
         crc64: seed,
         checksum: None,
         location,

@@ -207,6 +207,7 @@ fn complete(world: &mut World, staged: &State, look: Look) -> Made {
         headers: record.headers.clone(),
         metadata: record.metadata.clone(),
         tags: record.tags.clone(),
+        quarantined: None,
     };
     let mut requires = is_open(upload);
     requires.push(Precondition::PartsAre(upload.id, look.changes));

@@ -49,6 +49,7 @@ fn object(location: Location, size: u64) -> Record {
         },
         metadata: [("n".to_owned(), "v".to_owned())].into(),
         tags: Tags::default(),
+        quarantined: None,
     }))
 }
 
@@ -121,16 +122,16 @@ fn frames_are_byte_for_byte_what_the_format_says() {
             "01010000",
             "0900000000000000",
             "2a00000000000000",
-            "80000000",
+            "81000000",
             "03000000",
             "00000000",
-            "38f013ad",
+            "e82b9b9a",
             "b73f4b36",
             "0200",
             "0a00",
             "0400000000000000056b",
-            "67000000",
-            "0200020100000000000000000000000000000300000000000000030000000000",
+            "68000000",
+            "0300020100000000000000000000000000000300000000000000030000000000",
             "0000222222222222222222222222222222222222222222222222222222222222",
             "2222040000000000000001006500000102007400000000000000000000010001",
             "006e010076000200026200000000616263004a52454301010000090000000000",
@@ -497,18 +498,21 @@ fn the_new_records_are_as_drawn() {
     assert_eq!(hex(&key.encode()), drawn);
 }
 
-/// A record of format 1 has neither the type of the checksum nor tags.
+/// A record of format 2 says nothing of quarantine, one of format 1 has neither the type of the checksum nor tags.
 #[test]
-fn an_object_of_format_1_reads_back() {
+fn an_object_of_formats_1_and_2_reads_back() {
     let new = object(Location::Empty, 0);
     let mut bytes = new.encode();
     // Its parts: up to the entity tag and the missing checksum, then the type, and the count of tags at the end.
     let type_at = 1 + 1 + 16 + 8 + 8 + 32 + 8 + 2 + 1 + 1;
+    let tag = crate::meta::key::tag::OBJECT;
+    assert_eq!(bytes.pop(), Some(0));
+    bytes[0] = 2;
+    assert_eq!(Record::decode(tag, &bytes).unwrap(), new);
     assert_eq!((bytes.remove(type_at), bytes.pop()), (0, Some(0)));
     bytes[0] = 1;
-    let tag = crate::meta::key::tag::OBJECT;
     assert_eq!(Record::decode(tag, &bytes).unwrap(), new);
-    bytes[0] = 3;
+    bytes[0] = 4;
     assert!(Record::decode(tag, &bytes).is_err());
 }
 

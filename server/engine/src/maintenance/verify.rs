@@ -1,0 +1,159 @@
+//! Checks a body against what was put: chunk by chunk, so that the caller sets the pace.
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    blob::BlobStore,
+    error::{Error, ErrorKind, Result},
+    meta::{
+        Hold, MetaReader,
+        record::{Location, ObjectRecord, PartRecord, PartSet},
+    },
+    piece::{Opened, Piece},
+    service::CHUNK_BYTES,
+};
+
+/// How closely to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// The bytes are there, and as many as there should be.
+    Length,
+    /// Every block has its CRC, and all together their SHA-256.
+    Bytes,
+}
+
+/// What a step of a check came to. Damage is an error of [`ErrorKind::ObjectCorrupt`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// So many bytes are good; there are more.
+    More(u64),
+    /// So many bytes are good, and they were the last ones.
+    Done(u64),
+}
+
+/// One body that is being checked.
+pub struct BodyCheck {
+    depth: Depth,
+    body: Body,
+    size: u64,
+    at: u64,
+    /// The piece that is being read, and the sum of its bytes so far.
+    open: Option<(Opened, Sha256)>,
+}
+
+enum Body {
+    One(Location, [u8; 32]),
+    Parts(PartSet, Option<Box<dyn Hold>>),
+}
+
+impl BodyCheck {
+    /// A check of the body of an object.
+    pub fn of_object(record: &ObjectRecord, depth: Depth) -> Self {
+        let body = match &record.location {
+            Location::Parts(set) => Body::Parts(set.clone(), None),
+            one => Body::One(one.clone(), record.sha256),
+        };
+        Self::new(body, record.size, depth)
+    }
+
+    /// A check of the body of a part.
+    pub fn of_part(record: &PartRecord, depth: Depth) -> Self {
+        let body = Body::One(record.location.clone(), record.sha256);
+        Self::new(body, record.size, depth)
+    }
+
+    fn new(body: Body, size: u64, depth: Depth) -> Self {
+        Self {
+            depth,
+            body,
+            size,
+            at: 0,
+            open: None,
+        }
+    }
+
+    /// Checks the next chunk, or with [`Depth::Length`] the next piece.
+    pub fn step(&mut self, meta: &dyn MetaReader, blobs: &dyn BlobStore) -> Result<Progress> {
+        if self.at == self.size {
+            return Ok(Progress::Done(0));
+        }
+        if self.open.is_none() {
+            self.open = Some((self.open_next(meta, blobs)?, Sha256::new()));
+        }
+        let checked = match self.depth {
+            Depth::Length => self.check_length()?,
+            Depth::Bytes => self.check_chunk()?,
+        };
+        self.at += checked;
+        let is_piece_done = |opened: &Opened| self.at == opened.range.end;
+        if let Some((opened, hasher)) = self.open.take_if(|(opened, _)| is_piece_done(opened))
+            && self.depth == Depth::Bytes
+            && hasher.finalize()[..] != opened.sha256
+        {
+            return Err(Error::new(
+                ErrorKind::ObjectCorrupt,
+                "The SHA-256 of the body is not that of what was put.",
+            ));
+        }
+        Ok(match self.at == self.size {
+            true => Progress::Done(checked),
+            false => Progress::More(checked),
+        })
+    }
+
+    fn open_next(&mut self, meta: &dyn MetaReader, blobs: &dyn BlobStore) -> Result<Opened> {
+        match &mut self.body {
+            Body::One(location, sha256) => {
+                let piece = Piece::open(meta, blobs, location, self.size)?;
+                let piece = piece.ok_or_else(missing)?;
+                Ok(Opened {
+                    range: 0..self.size,
+                    piece,
+                    sha256: *sha256,
+                })
+            }
+            Body::Parts(set, hold) => {
+                if hold.is_none() {
+                    // Without its row the set may be gone with the object: that is for the caller to see.
+                    *hold = meta.hold_parts(set.id)?;
+                }
+                Opened::part(meta, blobs, set, self.at)
+            }
+        }
+    }
+
+    fn check_length(&self) -> Result<u64> {
+        let (opened, _) = self.open.as_ref().expect("just opened");
+        let size = opened.range.end - opened.range.start;
+        opened.piece.check_length(size)?;
+        Ok(size)
+    }
+
+    fn check_chunk(&mut self) -> Result<u64> {
+        let (opened, hasher) = self.open.as_mut().expect("just opened");
+        let Opened { range, piece, .. } = opened;
+        let size = range.end - range.start;
+        let from = self.at - range.start;
+        let chunk = piece.read(size, from..(from + CHUNK_BYTES as u64).min(size))?;
+        hasher.update(&chunk);
+        Ok(chunk.len() as u64)
+    }
+}
+
+/// Reads the whole body of an object; [`ErrorKind::ObjectCorrupt`] when it is not what was put.
+pub fn check_object(
+    meta: &dyn MetaReader,
+    blobs: &dyn BlobStore,
+    record: &ObjectRecord,
+) -> Result<()> {
+    let mut check = BodyCheck::of_object(record, Depth::Bytes);
+    while let Progress::More(_) = check.step(meta, blobs)? {}
+    Ok(())
+}
+
+fn missing() -> Error {
+    Error::new(
+        ErrorKind::ObjectCorrupt,
+        "The body of the object is missing.",
+    )
+}

@@ -1,0 +1,205 @@
+//! A lost or damaged index is made anew: from the newest snapshot that fits the log, or from nothing when the log
+//! goes back to its beginning. What is behind the snapshot is replayed by `recovery`, as after every start.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    OpenError,
+    disk::Disk,
+    error::{Error, ErrorKind, Result},
+    maintenance::snapshot::{self, SnapshotInfo, SnapshotReader},
+    meta::{
+        local::{
+            LocalConfig, format,
+            index::{self, Index},
+            overlay::Generation,
+            recovery::Log,
+        },
+        record::Checkpoint,
+    },
+};
+
+/// There while the index is known to be damaged.
+pub const MARK: &str = "index.damaged";
+const TEMPORARY: &str = "index.new";
+const SET_ASIDE: &str = "quarantine/index.redb";
+/// Rows that are put into the new index together.
+const ROWS: usize = 16_000;
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// An index that can be used, and what it was made from.
+pub(super) struct Usable {
+    pub(super) index: Index,
+    pub(super) checkpoint: Option<Checkpoint>,
+    /// Why it was made anew, if it was.
+    pub(super) rebuilt: Option<String>,
+}
+
+/// Opens the index, or makes it anew when it cannot be used.
+pub(super) fn open_index(
+    disk: &dyn Disk,
+    config: &LocalConfig,
+    store_id: [u8; 16],
+    log: &Log,
+) -> Result<Usable, OpenError> {
+    let why = match disk.open(format::INDEX) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "it is missing".to_owned(),
+        Err(error) => return Err(OpenError::io("the index could not be opened", error)),
+        Ok(file) => match is_marked(disk)? {
+            true => "it was found damaged".to_owned(),
+            false => match open(file, config) {
+                Ok((index, checkpoint)) => {
+                    return Ok(Usable {
+                        index,
+                        checkpoint,
+                        rebuilt: None,
+                    });
+                }
+                Err(error) => match index::disk_failure(&error) {
+                    Some(source) => {
+                        return Err(OpenError::io("the index could not be opened", source));
+                    }
+                    None => error.to_string(),
+                },
+            },
+        },
+    };
+    rebuild(disk, config, store_id, log, why)
+}
+
+fn open(
+    file: std::sync::Arc<dyn crate::disk::DiskFile>,
+    config: &LocalConfig,
+) -> Result<(Index, Option<Checkpoint>)> {
+    let index = Index::open(file, config.index_cache_bytes)?;
+    let checkpoint = index.checkpoint()?;
+    Ok((index, checkpoint))
+}
+
+fn is_marked(disk: &dyn Disk) -> Result<bool, OpenError> {
+    match disk.open(MARK) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(OpenError::io("index.damaged could not be looked at", error)),
+    }
+}
+
+fn rebuild(
+    disk: &dyn Disk,
+    config: &LocalConfig,
+    store_id: [u8; 16],
+    log: &Log,
+    why: String,
+) -> Result<Usable, OpenError> {
+    let snapshots = snapshot::list(disk, store_id)
+        .map_err(|e| OpenError::io("the snapshots could not be listed", e))?;
+    // Before anything is changed: there must be a way to a whole index.
+    let fitting = |checkpoint: Option<&Checkpoint>| log.continues(checkpoint);
+    let candidates = snapshots.iter().map(Some).chain([None]);
+    for from in candidates.filter(|info| fitting(info.map(|info| &info.checkpoint))) {
+        match build(disk, config, store_id, from) {
+            Ok(()) => {}
+            Err(error) if is_full_or_failing(&error) => {
+                return Err(OpenError::io(
+                    "the index could not be made anew",
+                    io::Error::other(error.to_string()),
+                ));
+            }
+            Err(error) => {
+                tracing::error!(%error, "a snapshot cannot be used; the next one is tried");
+                continue;
+            }
+        }
+        return put_in_place(disk, config, why).map_err(|e| {
+            OpenError::io("the index that was made anew could not be put in place", e)
+        });
+    }
+    Err(super::recovery::damaged(format!(
+        "The index (index.redb) cannot be used ({why}), and no snapshot in backup/ fits what there is of the log, so \
+         it cannot be made anew."
+    )))
+}
+
+/// True of errors that another snapshot would meet too.
+fn is_full_or_failing(error: &Error) -> bool {
+    let is_io = |error: &io::Error| {
+        !matches!(
+            error.kind(),
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+        )
+    };
+    error.kind() == ErrorKind::InsufficientStorage
+        || index::disk_failure(error).is_some()
+        || std::error::Error::source(error)
+            .and_then(|source| source.downcast_ref::<io::Error>())
+            .is_some_and(is_io)
+}
+
+/// Makes an index under a temporary name: the rows of a snapshot, or none.
+fn build(
+    disk: &dyn Disk,
+    config: &LocalConfig,
+    store_id: [u8; 16],
+    from: Option<&SnapshotInfo>,
+) -> Result<()> {
+    match disk.unlink(TEMPORARY) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let index = Index::open(disk.create(TEMPORARY)?, config.index_cache_bytes)?;
+    let Some(info) = from else {
+        tracing::warn!("the index is made anew from the whole log");
+        return Ok(());
+    };
+    tracing::warn!(
+        snapshot = info.name,
+        rows = info.rows,
+        "the index is made anew from a snapshot and the log behind it"
+    );
+    let file = disk.open(&snapshot::path(&info.name))?;
+    let mut reader = SnapshotReader::open(file, store_id, &info.name)?;
+    let (mut rows, mut done, mut told) = (Generation::new(), 0_u64, Instant::now());
+    loop {
+        let block = reader.next_block()?;
+        let is_last = block.is_none();
+        let block = block.into_iter().flatten();
+        rows.extend(block.map(|(key, row)| (key, Some(row.into()))));
+        if rows.len() >= ROWS || is_last {
+            done += rows.len() as u64;
+            index.apply(&rows, &info.checkpoint)?;
+            rows.clear();
+        }
+        if told.elapsed() >= TELL_EVERY || is_last {
+            told = Instant::now();
+            tracing::info!(rows = done, of = info.rows, "the index is being made anew");
+        }
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+/// The old index is set aside, not destroyed: it is the only one to tell what had become of it.
+fn put_in_place(disk: &dyn Disk, config: &LocalConfig, why: String) -> io::Result<Usable> {
+    let gone = |done: io::Result<()>| match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    };
+    gone(disk.unlink(SET_ASIDE))?;
+    gone(disk.rename(format::INDEX, SET_ASIDE))?;
+    disk.rename(TEMPORARY, format::INDEX)?;
+    disk.sync_dir("quarantine")?;
+    disk.sync_dir("")?;
+    gone(disk.unlink(MARK))?;
+    disk.sync_dir("")?;
+    let (index, checkpoint) =
+        open(disk.open(format::INDEX)?, config).map_err(|e| io::Error::other(e.to_string()))?;
+    Ok(Usable {
+        index,
+        checkpoint,
+        rebuilt: Some(why),
+    })
+}

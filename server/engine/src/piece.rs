@@ -1,0 +1,121 @@
+//! Pieces of bodies: bytes that lie together, in the log or in a file. Readers and upkeep open bodies through this.
+
+use std::{io, ops::Range, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    blob::{BlobReader, BlobStore},
+    error::{Error, ErrorKind, Result},
+    meta::{
+        InlineBody, MetaReader,
+        key::{BlobId, Key},
+        record::{Location, PartSet, Record},
+    },
+};
+
+/// How often a body may move away between its look-up and its opening before something is wrong.
+pub(crate) const MOVES_MAX: usize = 100;
+
+/// Bytes that lie together.
+#[derive(Clone)]
+pub(crate) enum Piece {
+    Empty,
+    Inline(Arc<InlineBody>),
+    File(Arc<dyn BlobReader>),
+}
+
+/// A piece, which bytes of the body it has, and their SHA-256.
+#[derive(Clone)]
+pub(crate) struct Opened {
+    pub(crate) range: Range<u64>,
+    pub(crate) piece: Piece,
+    pub(crate) sha256: [u8; 32],
+}
+
+impl Piece {
+    /// Opens what `location` says; `None` when it is not there (any more).
+    pub(crate) fn open(
+        meta: &dyn MetaReader,
+        blobs: &dyn BlobStore,
+        location: &Location,
+        size: u64,
+    ) -> Result<Option<Piece>> {
+        Ok(match location {
+            Location::Empty | Location::Here | Location::Parts(_) => Some(Piece::Empty),
+            Location::Pack { .. } => {
+                let body = meta.open_inline(location)?;
+                body.map(|body| Piece::Inline(Arc::new(body)))
+            }
+            Location::File(id) => open_blob(blobs, *id, size)?.map(Piece::File),
+        })
+    }
+
+    /// Reads `range` of its `size` bytes, every block that it touches checked.
+    pub(crate) fn read(&self, size: u64, range: Range<u64>) -> Result<Bytes> {
+        match self {
+            Piece::Empty if range.is_empty() => Ok(Bytes::new()),
+            Piece::Empty => Err(Error::new(
+                ErrorKind::ObjectCorrupt,
+                "The object has no body.",
+            )),
+            Piece::Inline(body) => Ok(body.read(size, range)?),
+            Piece::File(reader) => Ok(reader.read(range)?),
+        }
+    }
+
+    /// Whether it is as long as its `size` bytes want, without reading them.
+    pub(crate) fn check_length(&self, size: u64) -> io::Result<()> {
+        match self {
+            Piece::Empty => Ok(()),
+            Piece::Inline(body) => body.check_length(size),
+            Piece::File(reader) => reader.check_end(),
+        }
+    }
+}
+
+impl Opened {
+    /// Opens the part of an object that holds byte `at`.
+    pub(crate) fn part(
+        meta: &dyn MetaReader,
+        blobs: &dyn BlobStore,
+        set: &PartSet,
+        at: u64,
+    ) -> Result<Opened> {
+        if let Some((number, range)) = set.part_at(at) {
+            let row = Key::Part(set.id, number);
+            let mut last = None;
+            // The collector may be moving it.
+            for _ in 0..MOVES_MAX {
+                let Some(Record::Part(part)) = meta.get(&row)? else {
+                    break;
+                };
+                let piece = Piece::open(meta, blobs, &part.location, part.size)?;
+                if let Some(piece) = piece.filter(|_| part.size == range.end - range.start) {
+                    let sha256 = part.sha256;
+                    return Ok(Opened {
+                        range,
+                        piece,
+                        sha256,
+                    });
+                }
+                if last.as_ref() == Some(&part.location) {
+                    break;
+                }
+                last = Some(part.location);
+            }
+        }
+        Err(Error::new(
+            ErrorKind::ObjectCorrupt,
+            "A part of the object is missing.",
+        ))
+    }
+}
+
+fn open_blob(blobs: &dyn BlobStore, id: BlobId, size: u64) -> Result<Option<Arc<dyn BlobReader>>> {
+    match blobs.open(id, size) {
+        Ok(reader) => Ok(Some(reader)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
