@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use jay_engine::{ScrubConfig, UpkeepConfig};
 use tracing::level_filters::LevelFilter;
 use zeroize::Zeroizing;
 
@@ -66,6 +67,14 @@ const CONNECTIONS_MAX: Setting = setting("JAY_CONNECTIONS_MAX", Some("4096"));
 const BUFFER_BYTES_MAX: Setting = setting("JAY_BUFFER_BYTES_MAX", Some("268435456"));
 const S3_MIN_PART_SIZE: Setting = setting("JAY_S3_MIN_PART_SIZE", Some("5242880"));
 const STOP_TIMEOUT: Setting = setting("JAY_STOP_TIMEOUT_SECONDS", Some("30"));
+const VERIFY_SAMPLE_RATE: Setting = setting("JAY_VERIFY_SAMPLE_RATE", Some("0.05"));
+const SCRUB_INTERVAL: Setting = setting("JAY_SCRUB_INTERVAL_HOURS", Some("6"));
+const SCRUB_SAMPLE_RATE: Setting = setting("JAY_SCRUB_SAMPLE_RATE", Some("0.1"));
+const SCRUB_BYTES_PER_SEC: Setting = setting("JAY_SCRUB_BYTES_PER_SEC", Some("52428800"));
+const SCRUB_MAX_PER_RUN: Setting = setting("JAY_SCRUB_MAX_PER_RUN", None);
+const GC_INTERVAL: Setting = setting("JAY_GC_INTERVAL_MINUTES", Some("15"));
+const SNAPSHOT_INTERVAL: Setting = setting("JAY_SNAPSHOT_INTERVAL_MINUTES", Some("60"));
+const UPLOAD_EXPIRE: Setting = setting("JAY_MULTIPART_EXPIRE_HOURS", Some("168"));
 const DEBUG_SIGNATURES: Setting = setting("JAY_DEBUG_SIGNATURES", None);
 
 /// The configuration of one process.
@@ -97,6 +106,10 @@ pub struct Config {
     /// Least size of every part but the last when a multipart upload is completed over S3, in bytes. Default
     /// 5 MiB, as S3.
     pub s3_min_part_size: u64,
+    /// Of the whole reads, the share whose SHA-256 is checked on top of the sums of their blocks: 0 to 1. Default 0.05.
+    pub verify_sample_rate: f64,
+    /// When and how much is collected, scrubbed and saved.
+    pub upkeep: UpkeepConfig,
     /// How long a stop waits for requests in flight. Default 30 s.
     pub stop_timeout: Duration,
     /// Tells callers with a wrong signature what was signed here. Default off.
@@ -231,6 +244,51 @@ impl<F: Fn(&str) -> Option<std::ffi::OsString>> Values<F> {
         });
         Ok(default)
     }
+
+    /// A share of the whole; anything else becomes a notice, and the default stays.
+    fn fraction(
+        &self,
+        setting: &Setting,
+        may_be_zero: bool,
+        notices: &mut Vec<Notice>,
+    ) -> Result<f64, ConfigError> {
+        let default = setting.default.and_then(|text| text.parse().ok());
+        let text = self.text_or_default(setting)?;
+        let is_good = |share: f64| (share > 0.0 || may_be_zero && share == 0.0) && share <= 1.0;
+        let error = match text.parse::<f64>() {
+            Ok(share) if is_good(share) => return Ok(share),
+            Ok(_) if may_be_zero => "it must be from 0 to 1".to_owned(),
+            Ok(_) => "it must be above 0 and at most 1".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        notices.push(Notice {
+            variable: setting.variable,
+            value: text,
+            error,
+        });
+        Ok(default.unwrap_or_default())
+    }
+
+    /// Bytes in a second; zero and less mean no limit.
+    fn rate(
+        &self,
+        setting: &Setting,
+        notices: &mut Vec<Notice>,
+    ) -> Result<Option<u64>, ConfigError> {
+        let default = setting.default.and_then(|text| text.parse().ok());
+        let text = self.text_or_default(setting)?;
+        match text.parse::<i64>() {
+            Ok(rate) => Ok(u64::try_from(rate).ok().filter(|&rate| rate > 0)),
+            Err(error) => {
+                notices.push(Notice {
+                    variable: setting.variable,
+                    value: text,
+                    error: error.to_string(),
+                });
+                Ok(default)
+            }
+        }
+    }
 }
 
 impl Config {
@@ -258,6 +316,8 @@ impl Config {
             buffer_bytes_max: values.number(&BUFFER_BYTES_MAX, 1 << 20..=1 << 40, &mut notices)?
                 as usize,
             s3_min_part_size: values.number(&S3_MIN_PART_SIZE, 0..=5 << 30, &mut notices)?,
+            verify_sample_rate: values.fraction(&VERIFY_SAMPLE_RATE, true, &mut notices)?,
+            upkeep: upkeep(values, &mut notices)?,
             stop_timeout: Duration::from_secs(values.number(
                 &STOP_TIMEOUT,
                 0..=86_400,
@@ -272,6 +332,39 @@ impl Config {
     pub fn region_or_default(&self) -> &str {
         self.region.as_deref().unwrap_or(REGION_DEFAULT)
     }
+}
+
+fn upkeep<F>(values: &Values<F>, notices: &mut Vec<Notice>) -> Result<UpkeepConfig, ConfigError>
+where
+    F: Fn(&str) -> Option<std::ffi::OsString>,
+{
+    const HOUR: u64 = 3600;
+    let scrub = ScrubConfig {
+        sample_rate: values.fraction(&SCRUB_SAMPLE_RATE, false, notices)?,
+        max_per_run: match values.text(&SCRUB_MAX_PER_RUN)? {
+            None => None,
+            Some(_) => {
+                let max = values.number(&SCRUB_MAX_PER_RUN, 1..=u64::MAX, notices)?;
+                Some(max).filter(|&max| max > 0)
+            }
+        },
+    };
+    let mut seconds = |setting, unit: u64, least| {
+        let number = values.number(setting, least..=1_000_000, notices)?;
+        Ok(Duration::from_secs(number * unit))
+    };
+    let config = UpkeepConfig {
+        collect_every: seconds(&GC_INTERVAL, 60, 1)?,
+        snapshot_every: seconds(&SNAPSHOT_INTERVAL, 60, 1)?,
+        upload_age_max: Some(seconds(&UPLOAD_EXPIRE, HOUR, 0)?).filter(|age| !age.is_zero()),
+        scrub_every: seconds(&SCRUB_INTERVAL, HOUR, 1)?,
+        scrub,
+        ..UpkeepConfig::default()
+    };
+    Ok(UpkeepConfig {
+        scrub_bytes_per_second: values.rate(&SCRUB_BYTES_PER_SEC, notices)?,
+        ..config
+    })
 }
 
 fn log_level(text: &str) -> LevelFilter {

@@ -52,6 +52,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use zeroize::Zeroizing;
@@ -64,7 +65,7 @@ use crate::{
     meta::{
         key::{BucketId, Key, after_prefix, tag},
         local::{recovery, runtime::LocalStore},
-        record::Record,
+        record::{Record, ScrubRecord},
     },
     service::{Service, multipart::PartOf},
 };
@@ -76,7 +77,7 @@ pub use crate::{
     counters::{Counter, Counters},
     error::{Error, ErrorKind, Result},
     maintenance::{schedule::UpkeepConfig, scrub::ScrubConfig, snapshot::SnapshotInfo},
-    meta::local::LocalConfig,
+    meta::{local::LocalConfig, record::ScrubTally},
     service::{
         multipart::PartWriter,
         object::ObjectWriter,
@@ -655,6 +656,28 @@ impl Engine {
         self.service.purge(BucketId(bucket_id), key).await
     }
 
+    /// How far the scrubber is.
+    pub async fn scrub_status(&self) -> Result<ScrubStatus> {
+        let round_takes = self.running.upkeep.round_takes();
+        self.blocking(move |service| {
+            let row = match service.meta.get(&Key::Scrub)? {
+                Some(Record::Scrub(row)) => *row,
+                _ => ScrubRecord::default(),
+            };
+            Ok(ScrubStatus {
+                round_takes,
+                round: row.round,
+                last: row.last,
+            })
+        })
+        .await
+    }
+
+    /// Why the index was made anew at this start, if it was.
+    pub fn rebuilt(&self) -> Option<String> {
+        self.running.store.local().rebuilt().map(str::to_owned)
+    }
+
     /// Takes a snapshot of the index now, verified. Waits for the disk.
     pub async fn take_snapshot(&self) -> Result<SnapshotInfo> {
         let running = self.running.clone();
@@ -665,6 +688,17 @@ impl Engine {
     pub fn stopped(&self) -> Option<String> {
         self.running.store.local().stopped()
     }
+}
+
+/// How far the scrubber is.
+#[derive(Clone, Copy, Debug)]
+pub struct ScrubStatus {
+    /// How long a whole round takes, by the settings.
+    pub round_takes: Duration,
+    /// What the round under way has seen up to its last rest.
+    pub round: ScrubTally,
+    /// What the last whole round has seen.
+    pub last: ScrubTally,
 }
 
 /// A share of the memory for bodies, given back when it is dropped.

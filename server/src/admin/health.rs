@@ -5,12 +5,12 @@ use std::sync::{
     atomic::{AtomicU8, Ordering},
 };
 
-use bytes::Bytes;
 use http::{Response, StatusCode};
-use http_body_util::Full;
 use jay_engine::Engine;
+use serde::Serialize;
+use zeroize::Zeroizing;
 
-use super::json;
+use super::{Body, json};
 
 const READY: u8 = 1;
 const STOPPING: u8 = 2;
@@ -22,14 +22,14 @@ pub struct Health(Arc<State>);
 #[derive(Default)]
 struct State {
     phase: AtomicU8,
-    /// Set once the store is open.
-    engine: OnceLock<Engine>,
+    /// Set once the store is open, with the token of its operator.
+    served: OnceLock<(Engine, Zeroizing<String>)>,
 }
 
 impl Health {
     /// Everything listens, and this is the store behind it.
-    pub fn set_ready(&self, engine: Engine) {
-        let _ = self.0.engine.set(engine);
+    pub fn set_ready(&self, engine: Engine, admin_token: Zeroizing<String>) {
+        let _ = self.0.served.set((engine, admin_token));
         self.0.phase.store(READY, Ordering::Release);
     }
 
@@ -38,24 +38,40 @@ impl Health {
         self.0.phase.store(STOPPING, Ordering::Release);
     }
 
-    pub(super) fn ready(&self) -> Response<Full<Bytes>> {
-        let has_stopped = || self.0.engine.get().is_some_and(|e| e.stopped().is_some());
+    /// The store and the token of its operator, once it is open.
+    pub(super) fn served(&self) -> Option<(Engine, Zeroizing<String>)> {
+        self.0.served.get().cloned()
+    }
+
+    pub(super) fn ready(&self) -> Response<Body> {
+        let served = self.0.served.get();
+        let has_stopped = || served.is_some_and(|(engine, _)| engine.stopped().is_some());
         match self.0.phase.load(Ordering::Acquire) {
-            READY if has_stopped() => not_ready(
-                r#"{"reason":"the store has stopped writing until it is restarted","status":"not_ready"}"#,
-            ),
-            READY => json(StatusCode::OK, r#"{"status":"ready"}"#),
-            STOPPING => not_ready(r#"{"reason":"shutting down","status":"not_ready"}"#),
+            READY if has_stopped() => {
+                not_ready("the store has stopped writing until it is restarted")
+            }
+            READY => status(StatusCode::OK, None, "ready"),
+            STOPPING => not_ready("shutting down"),
             // Where it starts.
-            _ => not_ready(r#"{"reason":"recovery in progress","status":"not_ready"}"#),
+            _ => not_ready("recovery in progress"),
         }
     }
 }
 
-pub(super) fn live() -> Response<Full<Bytes>> {
-    json(StatusCode::OK, r#"{"status":"alive"}"#)
+pub(super) fn live() -> Response<Body> {
+    status(StatusCode::OK, None, "alive")
 }
 
-fn not_ready(body: &'static str) -> Response<Full<Bytes>> {
-    json(StatusCode::SERVICE_UNAVAILABLE, body)
+fn not_ready(reason: &'static str) -> Response<Body> {
+    status(StatusCode::SERVICE_UNAVAILABLE, Some(reason), "not_ready")
+}
+
+fn status(code: StatusCode, reason: Option<&'static str>, status: &'static str) -> Response<Body> {
+    #[derive(Serialize)]
+    struct Answer {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'static str>,
+        status: &'static str,
+    }
+    json(code, &Answer { reason, status })
 }

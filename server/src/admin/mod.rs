@@ -1,17 +1,28 @@
-//! The admin port. Today it answers for the process's health; the admin API joins here.
+//! The admin port: the process's health for everybody, and the admin API under `/_jay` for who has the admin token.
 //!
 //! Made by `serve`, run by the listener. It is up before the store is open, so that a long recovery can be
 //! told from a dead process.
 
+mod body;
+mod error;
 mod health;
+mod quarantine;
+mod upkeep;
 
 use bytes::Bytes;
-use http::{Response, StatusCode, header};
-use http_body_util::Full;
+use http::{HeaderMap, Method, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
+use jay_engine::Timestamp;
+use serde::Serialize;
+use subtle::ConstantTimeEq as _;
 
+use self::error::Error;
 use crate::listener::{Front, RequestBody, RequestContext};
 
-pub use self::health::Health;
+pub use self::{body::Body, health::Health};
+
+/// Longest body of a request, in bytes.
+const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// The admin front.
 #[derive(Clone)]
@@ -24,10 +35,63 @@ impl Admin {
     pub fn new(health: Health) -> Self {
         Self { health }
     }
+
+    async fn api(
+        &self,
+        request: http::Request<RequestBody>,
+        context: &mut RequestContext,
+    ) -> Result<Response<Body>, Error> {
+        let Some((engine, token)) = self.health.served() else {
+            return Err(Error::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the store is not open yet",
+            ));
+        };
+        if !is_operator(request.headers(), &token) {
+            return Err(Error::new(StatusCode::UNAUTHORIZED, "unauthorized"));
+        }
+        let (parts, body) = request.into_parts();
+        let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
+        let body: Bytes = body
+            .map_err(|error| Error::bad_request(format!("invalid request body: {error}")))?
+            .to_bytes();
+        let route = parts.uri.path().strip_prefix("/_jay").unwrap_or_default();
+        let mut named = |name| context.operation = name;
+        match (&parts.method, route) {
+            (&Method::GET, "/quarantine") => {
+                named("ListQuarantine");
+                quarantine::list(&engine).await
+            }
+            (&Method::POST, "/quarantine/revalidate") => {
+                named("RevalidateQuarantined");
+                quarantine::revalidate(&engine, &body).await
+            }
+            (&Method::DELETE, "/quarantine") => {
+                named("PurgeQuarantined");
+                quarantine::purge(&engine, &body).await
+            }
+            (&Method::GET, "/upkeep") => {
+                named("GetUpkeep");
+                upkeep::status(&engine).await
+            }
+            (&Method::POST, "/snapshots") => {
+                named("TakeSnapshot");
+                upkeep::take_snapshot(&engine).await
+            }
+            _ => Err(Error::new(StatusCode::NOT_FOUND, "not found")),
+        }
+    }
+}
+
+/// Whether the caller has the admin token.
+fn is_operator(headers: &HeaderMap, token: &str) -> bool {
+    let given = headers.get(header::AUTHORIZATION).map(|v| v.as_bytes());
+    let given = given.and_then(|value| value.strip_prefix(b"Bearer "));
+    given.is_some_and(|given| given.ct_eq(token.as_bytes()).into())
 }
 
 impl Front for Admin {
-    type Body = Full<Bytes>;
+    type Body = Body;
     // Probes ask every few seconds, for ever.
     const LOGGED: bool = false;
 
@@ -45,14 +109,20 @@ impl Front for Admin {
                 context.operation = "HealthReady";
                 self.health.ready()
             }
-            _ => json(StatusCode::NOT_FOUND, r#"{"error":"not found"}"#),
+            path if path.starts_with("/_jay/") => {
+                let answer = self.api(request, context).await;
+                answer.unwrap_or_else(|error| error.response())
+            }
+            _ => Error::new(StatusCode::NOT_FOUND, "not found").response(),
         }
     }
 }
 
 /// An answer of JSON; every body ends with a newline.
-fn json(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(format!("{body}\n")));
+fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
+    let mut bytes = serde_json::to_vec(body).expect("what we answer is JSON");
+    bytes.push(b'\n');
+    let mut response = Response::new(Body::Full(bytes.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(
@@ -64,4 +134,16 @@ fn json(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
         header::HeaderValue::from_static("no-store"),
     );
     response
+}
+
+fn no_content() -> Response<Body> {
+    let mut response = Response::new(Body::Full(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// RFC 3339 in UTC, with milliseconds.
+fn time(at: Timestamp) -> String {
+    let at = jiff::Timestamp::from_millisecond(at.0 as i64).unwrap_or_default();
+    format!("{at:.3}")
 }

@@ -91,7 +91,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         },
     );
     let s3_port = s3_port.listen()?;
-    health.set_ready(store.engine.clone());
+    health.set_ready(store.engine.clone(), store.admin_token.clone());
     store.greet(&config)?;
 
     let limits = Limits::new(config.connections_max, config.stop_timeout);
@@ -152,6 +152,7 @@ fn stop_on_signals(health: Health) -> anyhow::Result<watch::Receiver<bool>> {
 /// An open store, and where its secrets come from.
 struct Store {
     engine: Engine,
+    admin_token: Zeroizing<String>,
     origin: Origin,
 }
 
@@ -167,8 +168,12 @@ enum Origin {
 
 /// Opens the store under the configured secrets, or under those that Jay makes and keeps.
 async fn open_store(config: &Config) -> anyhow::Result<Store> {
-    let (signing_secret, made) = match &config.secrets {
-        Some(secrets) => (secrets.signing_secret.clone(), None),
+    let (signing_secret, admin_token, made) = match &config.secrets {
+        Some(secrets) => (
+            secrets.signing_secret.clone(),
+            secrets.admin_token.clone(),
+            None,
+        ),
         None => {
             let (credentials, new) = Credentials::load_or_make(&config.data_dir)?;
             if Credentials::open_to_others(&config.data_dir) {
@@ -177,11 +182,17 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
                     "credentials: others may read the file; chmod 600 it"
                 );
             }
-            (credentials.signing_secret.clone(), Some((credentials, new)))
+            (
+                credentials.signing_secret.clone(),
+                credentials.admin_token.clone(),
+                Some((credentials, new)),
+            )
         }
     };
     let mut engine_config = EngineConfig::new(&config.data_dir, signing_secret.as_str());
     engine_config.buffer_bytes_max = config.buffer_bytes_max;
+    engine_config.verify_sample_rate = config.verify_sample_rate;
+    engine_config.upkeep = config.upkeep.clone();
     let engine = tokio::task::spawn_blocking(move || Engine::open(engine_config))
         .await?
         // Its Display is whole, causes included.
@@ -195,7 +206,11 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
         seed_made(&engine, &credentials).await?;
     }
     seed_configured(&engine, config.seed_token.as_ref()).await?;
-    Ok(Store { engine, origin })
+    Ok(Store {
+        engine,
+        admin_token,
+        origin,
+    })
 }
 
 impl Store {

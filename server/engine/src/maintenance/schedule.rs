@@ -25,8 +25,6 @@ use crate::{
 
 /// Shortest time between two passes of the collector.
 const COLLECT_PAUSE: Duration = Duration::from_millis(200);
-/// Time from a start to its first scrub.
-const FIRST_SCRUB: Duration = Duration::from_secs(30);
 /// Longest time that the upkeep thread sleeps.
 const NAP: Duration = Duration::from_secs(1);
 /// How long upkeep that failed is let be.
@@ -41,6 +39,8 @@ pub struct UpkeepConfig {
     pub collect_every: Duration,
     /// Age at which a multipart upload that nobody completes goes (7 days); `None`: never.
     pub upload_age_max: Option<Duration>,
+    /// Time from a start to its first pass of the scrubber (30 s).
+    pub first_scrub_after: Duration,
     /// Time between passes of the scrubber (6 h).
     pub scrub_every: Duration,
     /// How much a pass checks.
@@ -58,6 +58,7 @@ impl Default for UpkeepConfig {
         Self {
             collect_every: Duration::from_secs(15 * 60),
             upload_age_max: Some(Duration::from_secs(7 * 24 * 3600)),
+            first_scrub_after: Duration::from_secs(30),
             scrub_every: Duration::from_secs(6 * 3600),
             scrub: ScrubConfig::default(),
             scrub_bytes_per_second: Some(50 << 20),
@@ -72,6 +73,7 @@ pub(crate) struct Upkeep {
     stop: Arc<Stop>,
     store: Arc<LocalStore>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    round_takes: Duration,
 }
 
 /// Asks the threads to end, or for a snapshot.
@@ -113,6 +115,11 @@ impl Upkeep {
             stop: stop.clone(),
         };
         let named = |name: &str| std::thread::Builder::new().name(name.into());
+        let round_takes = config.scrub_every.div_f64(config.scrub.sample_rate);
+        tracing::info!(
+            round_hours = round_takes.as_secs_f64() / 3600.0,
+            "scrub: each body is checked once in a round"
+        );
         let (s, st, every) = (store.clone(), stop.clone(), config.collect_every);
         let threads = vec![
             named("jay-collector").spawn(move || run_collector(&s, collector, &st, every))?,
@@ -122,7 +129,13 @@ impl Upkeep {
             stop,
             store: store.clone(),
             threads: Mutex::new(threads),
+            round_takes,
         })
+    }
+
+    /// How long the scrubber takes for everything.
+    pub(crate) fn round_takes(&self) -> Duration {
+        self.round_takes
     }
 
     /// Ends the threads. Waits for them.
@@ -187,7 +200,7 @@ struct Keeper {
 impl Keeper {
     fn run(mut self) {
         self.look_for_all_bodies();
-        let mut next_scrub = Instant::now() + FIRST_SCRUB;
+        let mut next_scrub = Instant::now() + self.config.first_scrub_after;
         let mut next_snapshot = Instant::now() + self.config.snapshot_every;
         if self.is_log_cut() {
             next_snapshot = Instant::now();
@@ -200,6 +213,9 @@ impl Keeper {
                         true => self.config.snapshot_every,
                         false => AFTER_FAILURE.min(self.config.snapshot_every),
                     };
+            } else if now >= next_scrub && self.scrubber.is_busy() {
+                tracing::warn!("scrub: a pass takes longer than the time between two; it goes on");
+                next_scrub = now + self.config.scrub_every;
             } else if now >= next_scrub {
                 if let Err(error) = self.scrubber.begin(Depth::Bytes) {
                     tracing::warn!(%error, "scrub: the pass could not be begun");

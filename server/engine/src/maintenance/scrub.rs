@@ -118,6 +118,11 @@ impl Scrubber {
         Ok(())
     }
 
+    /// True while a pass is under way.
+    pub fn is_busy(&self) -> bool {
+        self.walk.is_some()
+    }
+
     /// Checks a bounded piece: how many bytes it has read. `None` when the pass is over.
     pub fn step(&mut self, commit: CommitAll) -> Result<Option<u64>> {
         let Some(mut walk) = self.walk.take() else {

@@ -186,6 +186,12 @@ impl Taking {
             written,
             ..
         } = *writing;
+        if written.rows != info.rows {
+            return Ok(Step::Damaged(format!(
+                "{} rows can be found, the index counts {}",
+                written.rows, info.rows
+            )));
+        }
         file.write_at(&encode_end(&written), written.offset)?;
         file.sync_data()?;
         let reader = SnapshotReader::open(file, self.local.store_id(), &info.name)?;

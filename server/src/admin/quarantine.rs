@@ -1,0 +1,132 @@
+//! `/_jay/quarantine`: objects whose stored bytes are damaged.
+
+use http::{Response, StatusCode};
+use jay_engine::{Engine, ErrorKind, ObjectKey, QuarantinedObject};
+use serde::{Deserialize, Serialize};
+
+use super::{Body, error::Error, json, no_content, time};
+
+/// One entry of the list. The first seven fields are those of the original Jay.
+#[derive(Serialize)]
+struct Entry {
+    bucket_id: String,
+    bucket_name: Option<String>,
+    key: String,
+    object_id: String,
+    size_bytes: u64,
+    expected_checksum: String,
+    quarantined_at: String,
+    reason: String,
+}
+
+impl From<QuarantinedObject> for Entry {
+    fn from(object: QuarantinedObject) -> Self {
+        Self {
+            bucket_id: object.bucket_id.to_string(),
+            bucket_name: object.bucket,
+            key: object.key,
+            object_id: format!("{:032x}", object.version),
+            size_bytes: object.size,
+            expected_checksum: object.sha256.iter().map(|b| format!("{b:02x}")).collect(),
+            quarantined_at: time(object.since),
+            reason: object.reason,
+        }
+    }
+}
+
+/// Names one object in quarantine, or all of them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    bucket_id: Option<String>,
+    key: Option<String>,
+    mode: Option<String>,
+}
+
+impl Which {
+    fn parse(body: &[u8]) -> Result<Self, Error> {
+        serde_json::from_slice(body)
+            .map_err(|error| Error::bad_request(format!("invalid request body: {error}")))
+    }
+
+    fn object(&self) -> Result<(u64, ObjectKey), Error> {
+        let (Some(bucket_id), Some(key)) = (&self.bucket_id, &self.key) else {
+            return Err(Error::bad_request("bucket_id and key are required"));
+        };
+        let bucket_id = bucket_id
+            .parse()
+            .map_err(|_| Error::bad_request("bucket_id must be the one that the list shows"))?;
+        let key = ObjectKey::parse(key).map_err(|e| Error::bad_request(e.to_string()))?;
+        Ok((bucket_id, key))
+    }
+}
+
+/// All objects in quarantine.
+pub(super) async fn list(engine: &Engine) -> Result<Response<Body>, Error> {
+    let (mut entries, mut after) = (Vec::new(), None);
+    loop {
+        let page = engine.list_quarantine(after).await?;
+        after = page.objects.last().and_then(place);
+        entries.extend(page.objects.into_iter().map(Entry::from));
+        if !page.is_truncated || after.is_none() {
+            return Ok(json(StatusCode::OK, &entries));
+        }
+    }
+}
+
+fn place(object: &QuarantinedObject) -> Option<(u64, ObjectKey)> {
+    Some((object.bucket_id, ObjectKey::parse(&object.key).ok()?))
+}
+
+/// Checks an object again: `{"restored": true}` when it is whole and readable now.
+pub(super) async fn revalidate(engine: &Engine, body: &[u8]) -> Result<Response<Body>, Error> {
+    #[derive(Serialize)]
+    struct Answer {
+        restored: bool,
+    }
+    let (bucket_id, key) = Which::parse(body)?.object()?;
+    let restored = engine.revalidate_quarantined(bucket_id, &key).await?;
+    Ok(json(StatusCode::OK, &Answer { restored }))
+}
+
+/// Deletes one object that is in quarantine, or with `{"mode":"all"}` all of them.
+pub(super) async fn purge(engine: &Engine, body: &[u8]) -> Result<Response<Body>, Error> {
+    #[derive(Serialize)]
+    struct Answer {
+        purged: u64,
+    }
+    let which = Which::parse(body)?;
+    match which.mode.as_deref() {
+        None => {
+            let (bucket_id, key) = which.object()?;
+            engine.purge_quarantined(bucket_id, &key).await?;
+            Ok(no_content())
+        }
+        Some("all") if which.bucket_id.is_none() && which.key.is_none() => {
+            let purged = purge_all(engine).await?;
+            Ok(json(StatusCode::OK, &Answer { purged }))
+        }
+        Some(_) => Err(Error::bad_request(
+            "mode can only be \"all\", without bucket_id and key",
+        )),
+    }
+}
+
+async fn purge_all(engine: &Engine) -> Result<u64, Error> {
+    let (mut purged, mut after) = (0, None);
+    loop {
+        let page = engine.list_quarantine(after).await?;
+        after = page.objects.last().and_then(place);
+        for (bucket_id, key) in page.objects.iter().filter_map(place) {
+            match engine.purge_quarantined(bucket_id, &key).await {
+                Ok(()) => purged += 1,
+                // It was put anew or deleted meanwhile.
+                Err(error) if error.kind() == ErrorKind::NoSuchKey => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if !page.is_truncated || after.is_none() {
+            return Ok(purged);
+        }
+    }
+}
