@@ -34,14 +34,17 @@ impl Body {
 }
 
 impl Lines {
-    /// Sends a line from a thread that may wait. False when nobody reads any more.
-    pub fn send(&self, line: &impl Serialize) -> bool {
-        self.0.blocking_send(encode(line)).is_ok()
+    /// Sends a line from a thread that may wait.
+    pub fn send(&self, line: &impl Serialize) {
+        let _ = self.0.blocking_send(encode(line));
     }
 
-    /// Sends a line unless the reader is behind: for progress, of which the newest is enough.
-    pub fn offer(&self, line: &impl Serialize) {
-        let _ = self.0.try_send(encode(line));
+    /// Sends a line unless the reader is behind. False when nobody reads any more.
+    pub fn offer(&self, line: &impl Serialize) -> bool {
+        !matches!(
+            self.0.try_send(encode(line)),
+            Err(mpsc::error::TrySendError::Closed(_))
+        )
     }
 }
 

@@ -511,17 +511,17 @@ impl BlobReader for FileReader {
 
     fn check_end(&self) -> io::Result<()> {
         let short = || invalid(format!("{} is shorter than it was written", self.id));
+        let tables = self.size.div_ceil((BLOCK_BYTES * SUMS_PER_TABLE) as u64);
+        let body = self.size.next_multiple_of(8) + tables * TABLE_BYTES as u64;
         let tail_at = self.file.len()?.checked_sub(TAIL_BYTES as u64);
-        let tail_at = tail_at.ok_or_else(short)?;
+        let tail_at = tail_at.filter(|&at| at >= body).ok_or_else(short)?;
         let mut bytes = [0; TAIL_BYTES];
         self.file.read_at(&mut bytes, tail_at)?;
         let tail = decode_tail(&bytes, self.id);
         let tail = tail.map_err(|e| invalid(format!("the end of {} is damaged: {e}", self.id)))?;
-        let tables = self.size.div_ceil((BLOCK_BYTES * SUMS_PER_TABLE) as u64);
-        let body = self.size.next_multiple_of(8) + tables * TABLE_BYTES as u64;
         match tail.body_bytes == self.size && tail_at == body + u64::from(tail.description_bytes) {
             true => Ok(()),
-            false => Err(short()),
+            false => Err(invalid(format!("{} is not as long as it was", self.id))),
         }
     }
 }

@@ -38,7 +38,7 @@ const STEPS: [(Step, [u64; 4]); 20] = [
     (Step::Collect, [4, 8, 12, 20]),
     (Step::PreparePack, [0, 1, 3, 8]),
     (Step::Snapshot, [0, 1, 4, 8]),
-    (Step::Scrub, [0, 0, 3, 6]),
+    (Step::Scrub, [0, 2, 6, 12]),
     (Step::Read, [1, 2, 4, 4]),
     (Step::Scan, [0, 1, 1, 2]),
     (Step::Write, [0, 2, 6, 12]),

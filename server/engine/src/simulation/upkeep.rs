@@ -93,7 +93,7 @@ impl World {
                 _ => Ok(()),
             };
         }
-        for _ in 0..1 + self.dice.below(12) {
+        for _ in 0..1 + self.dice.below(4) {
             if !self.scrub_step()? {
                 break;
             }

@@ -1,0 +1,98 @@
+//! The admin API of a running server, for the verbs that go through it when the store is in use.
+
+use anyhow::{Context as _, bail};
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::{config::Config, credentials::Credentials};
+
+/// Longest line that is believed, in bytes.
+const LINE_BYTES_MAX: usize = 64 << 20;
+
+/// Calls the server of a configuration as its operator.
+pub struct Operator {
+    addr: std::net::SocketAddr,
+    token: Zeroizing<String>,
+}
+
+impl Operator {
+    /// Takes the admin token from the configuration, else from the data directory.
+    pub fn new(config: &Config) -> anyhow::Result<Self> {
+        let token = match &config.secrets {
+            Some(secrets) => secrets.admin_token.clone(),
+            None => Credentials::load(&config.data_dir)?
+                .context("the admin token is not known here: set JAY_ADMIN_TOKEN and JAY_SIGNING_SECRET as the server has them")?
+                .admin_token
+                .clone(),
+        };
+        Ok(Self {
+            addr: config.admin_addr.connect_addr(),
+            token,
+        })
+    }
+
+    /// Runs a job that answers in lines of JSON, each of which is handed to `on_line`.
+    pub fn job(
+        &self,
+        path: &str,
+        body: &Value,
+        on_line: impl FnMut(Value) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(self.send(path, body, on_line))
+    }
+
+    async fn send(
+        &self,
+        path: &str,
+        body: &Value,
+        mut on_line: impl FnMut(Value) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let addr = self.addr;
+        let stream = tokio::net::TcpStream::connect(addr).await;
+        let stream = stream.with_context(|| {
+            format!("the store is in use, but no server answers on the admin port {addr} (JAY_ADMIN_ADDR)")
+        })?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let connection = tokio::spawn(connection);
+        let bearer = Zeroizing::new(format!("Bearer {}", *self.token));
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(path)
+            .header(header::HOST, addr.to_string())
+            .header(header::AUTHORIZATION, bearer.as_str())
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::from(Bytes::from(body.to_string())))?;
+        let answer = sender.send_request(request).await?;
+        let status = answer.status();
+        let mut frames = answer.into_body();
+        let mut rest = BytesMut::new();
+        while let Some(frame) = frames.frame().await {
+            let Ok(data) = frame.context("the server broke off")?.into_data() else {
+                continue;
+            };
+            rest.extend_from_slice(&data);
+            while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+                let line = rest.split_to(end + 1);
+                let value: Value = serde_json::from_slice(&line)?;
+                match value.get("error").and_then(Value::as_str) {
+                    Some(error) => bail!("the server answers: {error} ({status})"),
+                    None => on_line(value)?,
+                }
+            }
+            if rest.len() > LINE_BYTES_MAX {
+                bail!("the server sends a line without end");
+            }
+        }
+        drop(sender);
+        connection.abort();
+        Ok(())
+    }
+}
