@@ -6,6 +6,7 @@
 //! Absent on purpose: rename over an existing file, append, seek positions, metadata times.
 
 pub mod real;
+pub mod shadow;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulated;
 
