@@ -3,8 +3,9 @@
 //! Every path is resolved from a descriptor of the root that stays open, so a data directory that is
 //! moved while the store runs stays whole. Large bodies want files without a name (`O_TMPFILE`); where
 //! the file system has none, a file called `.tmp-<n>` stands in, which a crash can leave behind: upkeep
-//! removes names that start with [`TEMPORARY_PREFIX`]. Nothing here retries a failed sync, and nothing
-//! is cached: opening a directory to sync it costs microseconds beside the sync.
+//! removes names that start with [`TEMPORARY_PREFIX`]. Reads and writes that the system cuts short go on
+//! until they are whole, and what a signal interrupts is done again; but nothing here retries a failed
+//! sync, and nothing is cached: opening a directory to sync it costs microseconds beside the sync.
 
 use std::{
     ffi::OsStr,
@@ -30,7 +31,7 @@ use rustix::{
         Advice, AtFlags, CWD, Dir, FallocateFlags, FileType, Mode, OFlags, RenameFlags, fadvise,
         fallocate, linkat, mkdirat, openat, renameat, renameat_with, statat, unlinkat,
     },
-    io::Errno,
+    io::{Errno, retry_on_intr},
 };
 
 use super::{Disk, DiskFile};
@@ -77,13 +78,11 @@ impl RealDisk {
     }
 
     fn open_at(&self, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
-        let mode = Mode::RUSR | Mode::WUSR;
-        Ok(openat(
-            &self.root,
-            checked(path),
-            flags | OFlags::CLOEXEC,
-            mode,
-        )?)
+        let (flags, mode) = (flags | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);
+        // Network and user-space file systems answer signals here.
+        Ok(retry_on_intr(|| {
+            openat(&self.root, checked(path), flags, mode)
+        })?)
     }
 
     fn create_temporary(&self, dir: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -242,11 +241,11 @@ impl Drop for RealFile {
 
 impl DiskFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_exact_at(buffer, offset)
+        fill(&self.file, buffer, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
+        write_all(&self.file, bytes, offset)
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -265,13 +264,10 @@ impl DiskFile for RealFile {
         if len == 0 {
             return Ok(());
         }
-        loop {
-            match fallocate(&self.file, FallocateFlags::empty(), 0, len) {
-                Err(Errno::INTR) => {}
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) if self.len()? >= len => return Ok(()),
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return self.file.set_len(len),
-                result => return Ok(result?),
-            }
+        match retry_on_intr(|| fallocate(&self.file, FallocateFlags::empty(), 0, len)) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) if self.len()? >= len => Ok(()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.file.set_len(len),
+            result => Ok(result?),
         }
     }
 
@@ -287,6 +283,16 @@ impl DiskFile for RealFile {
     fn as_any(&self) -> &dyn std::any::Any {
         self
     }
+}
+
+/// Reads until the buffer is full, however little the system gives at a time.
+fn fill(file: &impl FileExt, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    file.read_exact_at(buffer, offset)
+}
+
+/// Writes until all is written, however little the system takes at a time.
+fn write_all(file: &impl FileExt, bytes: &[u8], offset: u64) -> io::Result<()> {
+    file.write_all_at(bytes, offset)
 }
 
 fn create_root(root: &Path) -> io::Result<()> {
@@ -481,6 +487,62 @@ mod tests {
         assert_eq!(contents(&*file), [7; 50]);
         let short = file.read_at(&mut [0; 51], 0).unwrap_err();
         assert_eq!(short.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    /// A system that moves at most three bytes at a time, between signals and up to its end.
+    struct Stingy {
+        bytes: Mutex<Vec<u8>>,
+        calls: AtomicU64,
+    }
+
+    impl Stingy {
+        fn with(bytes: &[u8]) -> Stingy {
+            Stingy {
+                bytes: Mutex::new(bytes.to_vec()),
+                calls: AtomicU64::new(0),
+            }
+        }
+
+        fn interrupted(&self) -> io::Result<()> {
+            match self.calls.fetch_add(1, Ordering::Relaxed) % 2 {
+                0 => Err(Errno::INTR.into()),
+                _ => Ok(()),
+            }
+        }
+    }
+
+    impl FileExt for Stingy {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            self.interrupted()?;
+            let bytes = self.bytes.lock().unwrap();
+            let rest = &bytes[(offset as usize).min(bytes.len())..];
+            let n = rest.len().min(buffer.len()).min(3);
+            buffer[..n].copy_from_slice(&rest[..n]);
+            Ok(n)
+        }
+
+        fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+            self.interrupted()?;
+            let mut file = self.bytes.lock().unwrap();
+            let rest = file.len().saturating_sub(offset as usize);
+            let n = rest.min(bytes.len()).min(3);
+            file[offset as usize..][..n].copy_from_slice(&bytes[..n]);
+            Ok(n)
+        }
+    }
+
+    #[test]
+    fn short_reads_and_writes_go_on_until_they_are_whole() {
+        let file = Stingy::with(b"0123456789");
+        let mut buffer = [0; 8];
+        fill(&file, &mut buffer, 1).unwrap();
+        assert_eq!(&buffer, b"12345678");
+        write_all(&file, b"abcdefg", 2).unwrap();
+        assert_eq!(*file.bytes.lock().unwrap(), b"01abcdefg9");
+        let short = fill(&file, &mut buffer, 3).unwrap_err();
+        assert_eq!(short.kind(), io::ErrorKind::UnexpectedEof);
+        let full = write_all(&file, b"abcd", 7).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::WriteZero);
     }
 
     #[test]
