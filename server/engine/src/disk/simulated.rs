@@ -16,7 +16,10 @@
 //! Absent: holes, times, permissions, links to a second name, renames of directories.
 
 mod directory;
+mod faults;
+mod file;
 mod inode;
+mod machine;
 pub(crate) mod random;
 mod survival;
 mod tree;
@@ -27,42 +30,17 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-pub use self::survival::Survival;
-use self::tree::Tree;
+pub use self::{faults::Faults, survival::Survival};
+use self::{
+    file::SimulatedFile,
+    machine::{Machine, input_output_error},
+    tree::Tree,
+};
 use super::{Disk, DiskFile};
-
-/// How often verbs fail, in a million calls each.
-#[derive(Clone, Debug, Default)]
-pub struct Faults {
-    /// Reads that answer an I/O error.
-    pub read_errors: u32,
-    /// Writes that answer an I/O error; the first part of the bytes may be written.
-    pub write_errors: u32,
-    /// Syncs of files and directories that answer an I/O error.
-    pub sync_errors: u32,
-    /// Writes beyond the reserved space that find none left; the first part may be written.
-    pub full_on_write: u32,
-    /// Reservations that find no space left.
-    pub full_on_allocate: u32,
-    /// New files, directories and names that find no space left.
-    pub full_on_create: u32,
-}
 
 /// A machine's disk, until the next power cut and beyond.
 pub struct SimulatedDisk {
     machine: Arc<Mutex<Machine>>,
-}
-
-struct Machine {
-    tree: Tree,
-    /// Counts power cuts: handles of an earlier machine are dead.
-    generation: u64,
-    powered: bool,
-    operations: u64,
-    operations_left: Option<u64>,
-    syncs_left: Option<u64>,
-    allocation_max: Option<u64>,
-    faults: Faults,
 }
 
 impl SimulatedDisk {
@@ -78,18 +56,8 @@ impl SimulatedDisk {
     }
 
     fn with_tree(tree: Tree) -> Arc<SimulatedDisk> {
-        let machine = Machine {
-            tree,
-            generation: 0,
-            powered: true,
-            operations: 0,
-            operations_left: None,
-            syncs_left: None,
-            allocation_max: None,
-            faults: Faults::default(),
-        };
         Arc::new(SimulatedDisk {
-            machine: Arc::new(Mutex::new(machine)),
+            machine: Arc::new(Mutex::new(Machine::new(tree))),
         })
     }
 
@@ -272,168 +240,6 @@ impl Disk for SimulatedDisk {
         machine.fails(machine.faults.read_errors)?;
         machine.tree.read_dir(path)
     }
-}
-
-struct SimulatedFile {
-    machine: Arc<Mutex<Machine>>,
-    node: u64,
-    generation: u64,
-}
-
-impl SimulatedFile {
-    fn machine(&self) -> io::Result<MutexGuard<'_, Machine>> {
-        let machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
-        machine.same(self.generation)?;
-        Ok(machine)
-    }
-}
-
-impl DiskFile for SimulatedFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let mut machine = self.machine()?;
-        let machine = &mut *machine;
-        machine.fails(machine.faults.read_errors)?;
-        match machine.tree.inode(self.node).read(buffer, offset) {
-            true => Ok(()),
-            false => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let end = offset
-            .checked_add(bytes.len() as u64)
-            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        if bytes.is_empty() {
-            return self.machine().map(drop);
-        }
-        self.machine()?.change(|machine| {
-            let mut result = machine.fails(machine.faults.write_errors);
-            if result.is_ok() && end > machine.tree.inode(self.node).allocated() {
-                result = machine.full(machine.faults.full_on_write);
-            }
-            let done = match result {
-                Ok(()) => bytes.len(),
-                Err(_) => machine.tree.below(bytes.len() as u64) as usize,
-            };
-            if done > 0 {
-                machine.tree.write(self.node, &bytes[..done], offset);
-            }
-            result
-        })
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.machine()?.change(|machine| {
-            if machine.sync_fails() {
-                machine.tree.fail_sync(self.node);
-                return Err(input_output_error());
-            }
-            machine.tree.sync(self.node);
-            Ok(())
-        })
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.machine()?.tree.inode(self.node).len())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.machine()?.change(|machine| {
-            machine.tree.set_len(self.node, len);
-            Ok(())
-        })
-    }
-
-    fn allocate(&self, len: u64) -> io::Result<()> {
-        self.machine()?.change(|machine| {
-            if len > machine.tree.inode(self.node).allocated() {
-                if machine.allocation_max.is_some_and(|max| len > max) {
-                    return Err(io::ErrorKind::StorageFull.into());
-                }
-                machine.full(machine.faults.full_on_allocate)?;
-                machine.tree.allocate(self.node, len);
-            }
-            Ok(())
-        })
-    }
-
-    fn start_writeback(&self, _offset: u64, _len: u64) {}
-
-    fn as_any(&self) -> &dyn std::any::Any {
-        self
-    }
-}
-
-impl Machine {
-    /// Runs an operation that changes something, unless the power goes before or with it.
-    fn change<T>(&mut self, run: impl FnOnce(&mut Machine) -> io::Result<T>) -> io::Result<T> {
-        self.powered()?;
-        self.operations += 1;
-        if !counted_down(&mut self.operations_left) {
-            return run(self);
-        }
-        self.powered = false;
-        if self.tree.below(2) == 0 {
-            // Whether it succeeds, nobody will know.
-            let _ = run(self);
-        }
-        Err(crashed())
-    }
-
-    fn powered(&self) -> io::Result<()> {
-        if self.powered { Ok(()) } else { Err(crashed()) }
-    }
-
-    /// Refuses what was opened before the last power cut.
-    fn same(&self, generation: u64) -> io::Result<()> {
-        if self.powered && self.generation == generation {
-            Ok(())
-        } else {
-            Err(crashed())
-        }
-    }
-
-    fn sync_fails(&mut self) -> bool {
-        counted_down(&mut self.syncs_left) || self.tree.per_million(self.faults.sync_errors)
-    }
-
-    fn fails(&mut self, rate: u32) -> io::Result<()> {
-        if self.tree.per_million(rate) {
-            Err(input_output_error())
-        } else {
-            Ok(())
-        }
-    }
-
-    fn full(&mut self, rate: u32) -> io::Result<()> {
-        if self.tree.per_million(rate) {
-            Err(no_space())
-        } else {
-            Ok(())
-        }
-    }
-}
-
-/// Counts down to the one call that is meant.
-fn counted_down(left: &mut Option<u64>) -> bool {
-    *left = left.map(|n| n - 1);
-    let reached = *left == Some(0);
-    if reached {
-        *left = None;
-    }
-    reached
-}
-
-fn crashed() -> io::Error {
-    io::Error::other("crashed")
-}
-
-fn input_output_error() -> io::Error {
-    rustix::io::Errno::IO.into()
-}
-
-fn no_space() -> io::Error {
-    rustix::io::Errno::NOSPC.into()
 }
 
 #[cfg(test)]

@@ -1,0 +1,99 @@
+//! A file that is open on the simulated disk.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::machine::{Machine, input_output_error};
+use crate::disk::DiskFile;
+
+pub(super) struct SimulatedFile {
+    pub(super) machine: Arc<Mutex<Machine>>,
+    pub(super) node: u64,
+    pub(super) generation: u64,
+}
+
+impl SimulatedFile {
+    fn machine(&self) -> io::Result<MutexGuard<'_, Machine>> {
+        let machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        machine.same(self.generation)?;
+        Ok(machine)
+    }
+}
+
+impl DiskFile for SimulatedFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let mut machine = self.machine()?;
+        let machine = &mut *machine;
+        machine.fails(machine.faults.read_errors)?;
+        match machine.tree.inode(self.node).read(buffer, offset) {
+            true => Ok(()),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let end = offset
+            .checked_add(bytes.len() as u64)
+            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        if bytes.is_empty() {
+            return self.machine().map(drop);
+        }
+        self.machine()?.change(|machine| {
+            let mut result = machine.fails(machine.faults.write_errors);
+            if result.is_ok() && end > machine.tree.inode(self.node).allocated() {
+                result = machine.full(machine.faults.full_on_write);
+            }
+            let done = match result {
+                Ok(()) => bytes.len(),
+                Err(_) => machine.tree.below(bytes.len() as u64) as usize,
+            };
+            if done > 0 {
+                machine.tree.write(self.node, &bytes[..done], offset);
+            }
+            result
+        })
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.machine()?.change(|machine| {
+            if machine.sync_fails() {
+                machine.tree.fail_sync(self.node);
+                return Err(input_output_error());
+            }
+            machine.tree.sync(self.node);
+            Ok(())
+        })
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.machine()?.tree.inode(self.node).len())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.machine()?.change(|machine| {
+            machine.tree.set_len(self.node, len);
+            Ok(())
+        })
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.machine()?.change(|machine| {
+            if len > machine.tree.inode(self.node).allocated() {
+                if machine.allocation_max.is_some_and(|max| len > max) {
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
+                machine.full(machine.faults.full_on_allocate)?;
+                machine.tree.allocate(self.node, len);
+            }
+            Ok(())
+        })
+    }
+
+    fn start_writeback(&self, _offset: u64, _len: u64) {}
+
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+}

@@ -1,0 +1,105 @@
+//! The machine around the simulated disk: whether it has power, and which of its verbs fail.
+
+use std::io;
+
+use super::{faults::Faults, tree::Tree};
+
+pub(super) struct Machine {
+    pub(super) tree: Tree,
+    /// Counts power cuts: handles of an earlier machine are dead.
+    pub(super) generation: u64,
+    pub(super) powered: bool,
+    pub(super) operations: u64,
+    pub(super) operations_left: Option<u64>,
+    pub(super) syncs_left: Option<u64>,
+    pub(super) allocation_max: Option<u64>,
+    pub(super) faults: Faults,
+}
+
+impl Machine {
+    pub(super) fn new(tree: Tree) -> Machine {
+        Machine {
+            tree,
+            generation: 0,
+            powered: true,
+            operations: 0,
+            operations_left: None,
+            syncs_left: None,
+            allocation_max: None,
+            faults: Faults::default(),
+        }
+    }
+
+    /// Runs an operation that changes something, unless the power goes before or with it.
+    pub(super) fn change<T>(
+        &mut self,
+        run: impl FnOnce(&mut Machine) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.powered()?;
+        self.operations += 1;
+        if !counted_down(&mut self.operations_left) {
+            return run(self);
+        }
+        self.powered = false;
+        if self.tree.below(2) == 0 {
+            // Whether it succeeds, nobody will know.
+            let _ = run(self);
+        }
+        Err(crashed())
+    }
+
+    pub(super) fn powered(&self) -> io::Result<()> {
+        if self.powered { Ok(()) } else { Err(crashed()) }
+    }
+
+    /// Refuses what was opened before the last power cut.
+    pub(super) fn same(&self, generation: u64) -> io::Result<()> {
+        if self.powered && self.generation == generation {
+            Ok(())
+        } else {
+            Err(crashed())
+        }
+    }
+
+    pub(super) fn sync_fails(&mut self) -> bool {
+        counted_down(&mut self.syncs_left) || self.tree.per_million(self.faults.sync_errors)
+    }
+
+    pub(super) fn fails(&mut self, rate: u32) -> io::Result<()> {
+        if self.tree.per_million(rate) {
+            Err(input_output_error())
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) fn full(&mut self, rate: u32) -> io::Result<()> {
+        if self.tree.per_million(rate) {
+            Err(no_space())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Counts down to the one call that is meant.
+fn counted_down(left: &mut Option<u64>) -> bool {
+    *left = left.map(|n| n - 1);
+    let reached = *left == Some(0);
+    if reached {
+        *left = None;
+    }
+    reached
+}
+
+fn crashed() -> io::Error {
+    io::Error::other("crashed")
+}
+
+pub(super) fn input_output_error() -> io::Error {
+    rustix::io::Errno::IO.into()
+}
+
+fn no_space() -> io::Error {
+    rustix::io::Errno::NOSPC.into()
+}
