@@ -109,6 +109,12 @@ impl SimulatedDisk {
         self.machine().faults = faults;
     }
 
+    /// Sets who is told that a verb took so many milliseconds: the clock of the world, which must not ask
+    /// the disk in turn.
+    pub fn set_clock(&self, clock: impl Fn(u64) + Send + 'static) {
+        self.machine().clock = Some(Box::new(clock));
+    }
+
     /// Refuses to reserve more than `bytes` for one file, as a nearly full disk does.
     pub fn set_allocation_max(&self, bytes: u64) {
         self.machine().allocation_max = Some(bytes);
@@ -161,38 +167,37 @@ impl SimulatedDisk {
 
 impl Disk for SimulatedDisk {
     fn create_dir(&self, path: &str) -> io::Result<()> {
-        self.machine().change(|machine| {
-            machine.full(machine.faults.full_on_create)?;
-            machine.tree.create_dir(path)
-        })
+        self.machine().add(
+            |faults| faults.create_dir_errors,
+            |tree| tree.create_dir(path),
+        )
     }
 
     fn remove_dir(&self, path: &str) -> io::Result<()> {
-        self.machine()
-            .change(|machine| machine.tree.remove_dir(path))
+        self.machine().change(
+            |faults| faults.remove_dir_errors,
+            |machine| machine.tree.remove_dir(path),
+        )
     }
 
     fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let machine = self.machine();
-        machine.powered()?;
+        let mut machine = self.machine();
+        machine.look(|faults| faults.open_errors)?;
         Ok(self.file(&machine, machine.tree.find_file(path)?))
     }
 
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut machine = self.machine();
-        let node = machine.change(|machine| {
-            machine.full(machine.faults.full_on_create)?;
-            machine.tree.create(path)
-        })?;
+        let node = machine.add(|faults| faults.create_errors, |tree| tree.create(path))?;
         Ok(self.file(&machine, node))
     }
 
     fn create_unnamed(&self, dir: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut machine = self.machine();
-        let node = machine.change(|machine| {
-            machine.full(machine.faults.full_on_create)?;
-            machine.tree.create_unnamed(dir)
-        })?;
+        let node = machine.add(
+            |faults| faults.create_errors,
+            |tree| tree.create_unnamed(dir),
+        )?;
         Ok(self.file(&machine, node))
     }
 
@@ -204,40 +209,42 @@ impl Disk for SimulatedDisk {
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a file of another disk"))?;
         let mut machine = self.machine();
         machine.same(file.generation)?;
-        machine.change(|machine| {
-            machine.full(machine.faults.full_on_create)?;
-            machine.tree.link(file.node, path)
-        })
+        machine.add(
+            |faults| faults.link_errors,
+            |tree| tree.link(file.node, path),
+        )
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.machine().change(|machine| {
-            machine.full(machine.faults.full_on_create)?;
-            machine.tree.rename(from, to)
-        })
+        self.machine()
+            .add(|faults| faults.rename_errors, |tree| tree.rename(from, to))
     }
 
     fn unlink(&self, path: &str) -> io::Result<()> {
-        self.machine().change(|machine| machine.tree.unlink(path))
+        self.machine().change(
+            |faults| faults.unlink_errors,
+            |machine| machine.tree.unlink(path),
+        )
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
-        self.machine().change(|machine| {
-            let dir = machine.tree.find_dir(path)?;
-            if machine.sync_fails() {
-                machine.tree.fail_sync_dir(dir);
-                return Err(input_output_error());
-            }
-            machine.tree.sync_dir(dir);
-            Ok(())
-        })
+        self.machine().change(
+            |_| 0,
+            |machine| {
+                let dir = machine.tree.find_dir(path)?;
+                if machine.sync_fails() {
+                    machine.tree.fail_sync_dir(dir);
+                    return Err(input_output_error());
+                }
+                machine.tree.sync_dir(dir);
+                Ok(())
+            },
+        )
     }
 
     fn read_dir(&self, path: &str) -> io::Result<Vec<String>> {
         let mut machine = self.machine();
-        let machine = &mut *machine;
-        machine.powered()?;
-        machine.fails(machine.faults.read_errors)?;
+        machine.look(|faults| faults.read_dir_errors)?;
         machine.tree.read_dir(path)
     }
 }

@@ -442,6 +442,7 @@ impl World {
             full_on_write: rate(),
             full_on_allocate: rate(),
             full_on_create: rate(),
+            ..Faults::default()
         };
         let faults = if self.trouble {
             faults

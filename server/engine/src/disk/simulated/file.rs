@@ -25,8 +25,7 @@ impl SimulatedFile {
 impl DiskFile for SimulatedFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let mut machine = self.machine()?;
-        let machine = &mut *machine;
-        machine.fails(machine.faults.read_errors)?;
+        machine.look(|faults| faults.read_errors)?;
         match machine.tree.inode(self.node).read(buffer, offset) {
             true => Ok(()),
             false => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -40,55 +39,69 @@ impl DiskFile for SimulatedFile {
         if bytes.is_empty() {
             return self.machine().map(drop);
         }
-        self.machine()?.change(|machine| {
-            let mut result = machine.fails(machine.faults.write_errors);
-            if result.is_ok() && end > machine.tree.inode(self.node).allocated() {
-                result = machine.full(machine.faults.full_on_write);
-            }
-            let done = match result {
-                Ok(()) => bytes.len(),
-                Err(_) => machine.tree.below(bytes.len() as u64) as usize,
-            };
-            if done > 0 {
-                machine.tree.write(self.node, &bytes[..done], offset);
-            }
-            result
-        })
+        self.machine()?.change(
+            |_| 0,
+            |machine| {
+                let mut result = machine.fails(machine.faults.write_errors);
+                if result.is_ok() && end > machine.tree.inode(self.node).allocated() {
+                    result = machine.full(machine.faults.full_on_write);
+                }
+                let done = match result {
+                    Ok(()) => bytes.len(),
+                    Err(_) => machine.tree.below(bytes.len() as u64) as usize,
+                };
+                if done > 0 {
+                    machine.tree.write(self.node, &bytes[..done], offset);
+                }
+                result
+            },
+        )
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.machine()?.change(|machine| {
-            if machine.sync_fails() {
-                machine.tree.fail_sync(self.node);
-                return Err(input_output_error());
-            }
-            machine.tree.sync(self.node);
-            Ok(())
-        })
+        self.machine()?.change(
+            |_| 0,
+            |machine| {
+                if machine.sync_fails() {
+                    machine.tree.fail_sync(self.node);
+                    return Err(input_output_error());
+                }
+                machine.tree.sync(self.node);
+                Ok(())
+            },
+        )
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.machine()?.tree.inode(self.node).len())
+        let mut machine = self.machine()?;
+        machine.look(|faults| faults.len_errors)?;
+        Ok(machine.tree.inode(self.node).len())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.machine()?.change(|machine| {
-            machine.tree.set_len(self.node, len);
-            Ok(())
-        })
+        self.machine()?.change(
+            |faults| faults.set_len_errors,
+            |machine| {
+                machine.tree.set_len(self.node, len);
+                Ok(())
+            },
+        )
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
-        self.machine()?.change(|machine| {
-            if len > machine.tree.inode(self.node).allocated() {
-                if machine.allocation_max.is_some_and(|max| len > max) {
-                    return Err(io::ErrorKind::StorageFull.into());
+        self.machine()?.change(
+            |faults| faults.allocate_errors,
+            |machine| {
+                if len > machine.tree.inode(self.node).allocated() {
+                    if machine.allocation_max.is_some_and(|max| len > max) {
+                        return Err(io::ErrorKind::StorageFull.into());
+                    }
+                    machine.full(machine.faults.full_on_allocate)?;
+                    machine.tree.allocate(self.node, len);
                 }
-                machine.full(machine.faults.full_on_allocate)?;
-                machine.tree.allocate(self.node, len);
-            }
-            Ok(())
-        })
+                Ok(())
+            },
+        )
     }
 
     fn start_writeback(&self, _offset: u64, _len: u64) {}

@@ -14,6 +14,8 @@ pub(super) struct Machine {
     pub(super) syncs_left: Option<u64>,
     pub(super) allocation_max: Option<u64>,
     pub(super) faults: Faults,
+    /// Moves the clock of the world.
+    pub(super) clock: Option<Box<dyn Fn(u64) + Send>>,
 }
 
 impl Machine {
@@ -27,25 +29,62 @@ impl Machine {
             syncs_left: None,
             allocation_max: None,
             faults: Faults::default(),
+            clock: None,
         }
     }
 
-    /// Runs an operation that changes something, unless the power goes before or with it.
+    /// Runs an operation that changes something, unless the power goes before or with it. After an error,
+    /// whose rate `errors` picks, it may be done or not.
     pub(super) fn change<T>(
         &mut self,
+        errors: fn(&Faults) -> u32,
         run: impl FnOnce(&mut Machine) -> io::Result<T>,
     ) -> io::Result<T> {
         self.powered()?;
         self.operations += 1;
-        if !counted_down(&mut self.operations_left) {
+        self.delay();
+        let is_last = counted_down(&mut self.operations_left);
+        self.powered = !is_last;
+        if !is_last && !self.tree.per_million(errors(&self.faults)) {
             return run(self);
         }
-        self.powered = false;
         if self.tree.below(2) == 0 {
             // Whether it succeeds, nobody will know.
             let _ = run(self);
         }
-        Err(crashed())
+        Err(if is_last {
+            crashed()
+        } else {
+            input_output_error()
+        })
+    }
+
+    /// [`Machine::change`] that needs space for a name.
+    pub(super) fn add<T>(
+        &mut self,
+        errors: fn(&Faults) -> u32,
+        run: impl FnOnce(&mut Tree) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.change(errors, |machine| {
+            machine.full(machine.faults.full_on_create)?;
+            run(&mut machine.tree)
+        })
+    }
+
+    /// Before an operation that only looks.
+    pub(super) fn look(&mut self, errors: fn(&Faults) -> u32) -> io::Result<()> {
+        self.powered()?;
+        self.delay();
+        self.fails(errors(&self.faults))
+    }
+
+    fn delay(&mut self) {
+        if self.tree.per_million(self.faults.delays) {
+            let ms = 1 + self.tree.below(self.faults.delay_ms_max.max(1));
+            if let Some(clock) = &self.clock {
+                clock(ms);
+            }
+        }
     }
 
     pub(super) fn powered(&self) -> io::Result<()> {

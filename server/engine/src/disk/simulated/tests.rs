@@ -303,6 +303,98 @@ fn faults_come_at_their_rates_and_reserved_space_does_not_run_out() {
     assert_eq!(file.sync_data().unwrap_err().raw_os_error(), Some(5));
 }
 
+/// What is left after a verb that answered an I/O error: as before it or as if it had been done.
+fn after_an_error(seed: u64, faults: Faults, verb: fn(&SimulatedDisk) -> io::Result<()>) -> String {
+    let disk = SimulatedDisk::new(seed);
+    disk.create_dir("d").unwrap();
+    disk.create("f").unwrap().write_at(b"1234", 0).unwrap();
+    disk.set_faults(faults);
+    let error = verb(&disk).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(5), "{error}");
+    disk.set_faults(Faults::default());
+    let names = disk.read_dir("").unwrap();
+    let files = disk.live_files().into_iter();
+    let files: Vec<_> = files.map(|path| (contents(&disk, &path), path)).collect();
+    format!("{names:?} {files:?}")
+}
+
+#[test]
+fn any_verb_may_answer_an_error_and_may_be_done_all_the_same() {
+    type Verb = fn(&SimulatedDisk) -> io::Result<()>;
+    const ALWAYS: u32 = 1_000_000;
+    let none = Faults::default();
+    macro_rules! faults {
+        ($rate:ident) => {
+            Faults {
+                $rate: ALWAYS,
+                ..none.clone()
+            }
+        };
+    }
+    // How many outcomes there are: a verb that changes nothing has one.
+    let verbs: [(Faults, usize, Verb); 14] = [
+        (faults!(create_dir_errors), 2, |disk| disk.create_dir("e")),
+        (faults!(remove_dir_errors), 2, |disk| disk.remove_dir("d")),
+        (faults!(open_errors), 1, |disk| disk.open("f").map(drop)),
+        (faults!(create_errors), 2, |disk| disk.create("g").map(drop)),
+        (faults!(create_errors), 1, |disk| {
+            disk.create_unnamed("").map(drop)
+        }),
+        (faults!(link_errors), 2, |disk| {
+            disk.link(&*disk.create_unnamed("")?, "g")
+        }),
+        (faults!(rename_errors), 2, |disk| disk.rename("f", "d/f")),
+        (faults!(unlink_errors), 2, |disk| disk.unlink("f")),
+        (faults!(read_dir_errors), 1, |disk| {
+            disk.read_dir("").map(drop)
+        }),
+        (faults!(read_errors), 1, |disk| {
+            disk.open("f")?.read_at(&mut [0], 0)
+        }),
+        (faults!(len_errors), 1, |disk| {
+            disk.open("f")?.len().map(drop)
+        }),
+        (faults!(set_len_errors), 2, |disk| {
+            disk.open("f")?.set_len(2)
+        }),
+        (faults!(allocate_errors), 2, |disk| {
+            disk.open("f")?.allocate(8)
+        }),
+        (faults!(write_errors), 2, |disk| {
+            disk.open("f")?.write_at(b"56", 0)
+        }),
+    ];
+    for (faults, outcomes, verb) in verbs {
+        let run = |seed| after_an_error(seed, faults.clone(), verb);
+        let seen: BTreeSet<String> = (0..50).map(run).collect();
+        assert_eq!(seen.len(), outcomes, "{faults:?}: {seen:?}");
+    }
+}
+
+#[test]
+fn verbs_take_their_time() {
+    let (disk, file) = disk_with(b"x", 1);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let clock = told.clone();
+    disk.set_clock(move |ms| clock.lock().unwrap().push(ms));
+    disk.sync_dir("").unwrap();
+    assert_eq!(told.lock().unwrap().len(), 0);
+    disk.set_faults(Faults {
+        delays: 500_000,
+        delay_ms_max: 3000,
+        ..Faults::default()
+    });
+    for _ in 0..100 {
+        file.read_at(&mut [0], 0).unwrap();
+        file.sync_data().unwrap();
+        disk.read_dir("").unwrap();
+    }
+    let told = told.lock().unwrap();
+    assert!((100..200).contains(&told.len()), "{}", told.len());
+    assert!(told.iter().all(|ms| (1..=3000).contains(ms)));
+    assert!(told.iter().any(|&ms| ms > 2000));
+}
+
 #[test]
 fn bits_rot_at_rest() {
     let (disk, _) = disk_with(&[0b1010; 5000], 1);
