@@ -460,15 +460,22 @@ impl Checkpoint {
     }
 }
 
+const NOT_COMMITTED: &str = "The change could not be committed.";
+
 impl From<crate::meta::CommitError> for Error {
     fn from(error: crate::meta::CommitError) -> Self {
         use crate::meta::CommitError;
-        let kind = match error {
-            CommitError::Full(_) => ErrorKind::InsufficientStorage,
-            CommitError::Stopped(_) => ErrorKind::ServiceUnavailable,
-            CommitError::Refused(_) | CommitError::Failed(_) => ErrorKind::InternalError,
+        let (kind, context) = match error {
+            CommitError::Full(_) => (ErrorKind::InsufficientStorage, NOT_COMMITTED),
+            CommitError::Stopped(_) => (
+                ErrorKind::ServiceUnavailable,
+                "The store has stopped writing until it is restarted; its log says why.",
+            ),
+            CommitError::Refused(_) | CommitError::Failed(_) => {
+                (ErrorKind::InternalError, NOT_COMMITTED)
+            }
         };
-        Error::new(kind, "The change could not be committed.").with_source(error)
+        Error::new(kind, context).with_source(error)
     }
 }
 
