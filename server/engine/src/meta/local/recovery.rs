@@ -183,6 +183,20 @@ impl FoundPack {
             HeaderBlock::Spare | HeaderBlock::Bad => None,
         }
     }
+
+    /// What the index was made from was durable: a file that ends before it was cut, and with it perhaps what
+    /// came behind, of which nothing tells any more.
+    fn reaches(&self, checkpoint: &Checkpoint) -> Result<(), OpenError> {
+        if self.len >= checkpoint.offset {
+            return Ok(());
+        }
+        Err(damaged(format!(
+            "The log file {} ends at byte {}, and the index was made from it up to byte {}.",
+            packs::path(checkpoint.pack),
+            self.len,
+            checkpoint.offset
+        )))
+    }
 }
 
 /// The end of the log. Its last batch may be in the page cache only, and so may the header of its pack when
@@ -223,8 +237,8 @@ impl Log {
             let Some(header) = pack.header() else {
                 continue;
             };
-            if checkpoint.is_some_and(|c| c.pack == number) {
-                return Ok(Some(number));
+            if let Some(checkpoint) = checkpoint.filter(|c| c.pack == number) {
+                return pack.reaches(checkpoint).map(|()| Some(number));
             }
             let first = Position {
                 pack: number,
