@@ -39,6 +39,8 @@ mod digest;
 pub mod disk;
 pub mod env;
 mod error;
+#[cfg(all(test, shuttle))]
+mod interleavings;
 pub mod maintenance;
 pub mod meta;
 mod piece;
@@ -46,6 +48,7 @@ pub mod planted;
 pub mod service;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
+mod sync;
 mod types;
 
 use std::{

@@ -30,6 +30,7 @@ use crate::{
         record::{Location, Record},
     },
     planted::{self, Bug},
+    sync::{self, Race},
     types::UploadId,
 };
 
@@ -354,7 +355,7 @@ impl Collector {
         let floor = files.lowest_uncommitted();
         for id in files.list(shard)? {
             // In this order: a body leaves the flight only after its row is there.
-            if files.is_in_flight(id)
+            if (files.is_in_flight(id) && !sync::has(Race::SweepFlying))
                 || self.local.get(&Key::Blob(id))?.is_some()
                 || self.local.get(&Key::Free(id))?.is_some()
             {
@@ -540,6 +541,9 @@ impl Collector {
                 let bytes = Bytes::copy_from_slice(&batch.bytes[record.body.clone()]);
                 let mut requires = vec![Precondition::VersionIs(change.key.clone(), version)];
                 if planted::is(Bug::MoveUnchecked) && matches!(change.key, Key::Part(..)) {
+                    requires.clear();
+                }
+                if sync::has(Race::MoveBlindly) {
                     requires.clear();
                 }
                 moves.push(Transaction {

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Time that goes by one millisecond a look, and randomness that follows from a seed.
-pub(super) fn env(seed: u64) -> Env {
+pub(crate) fn env(seed: u64) -> Env {
     Env {
         clock: Arc::new(Ticks(AtomicU64::new(1_700_000_000_000))),
         random: Arc::new(Seeded(Mutex::new(Random::new(seed)))),

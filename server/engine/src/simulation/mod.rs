@@ -9,7 +9,7 @@
 
 mod check;
 mod damage;
-mod environment;
+pub(crate) mod environment;
 mod held;
 mod model;
 mod plan;

@@ -352,6 +352,7 @@ fn put(store: &mut recovery::Opened, key: &str, body: &'static [u8]) {
         headers: ContentHeaders::default(),
         metadata: Default::default(),
         tags: Default::default(),
+        quarantined: None,
     };
     let row = Key::Object(BucketId(1), key.into());
     let transaction = Transaction {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     error::Result,
     meta::{local::Local, record::Checkpoint},
+    sync::{self, Race},
 };
 
 /// See the module.
@@ -40,6 +41,9 @@ impl Applier {
             incarnation: self.local.incarnation,
             lowest_uncommitted,
         };
+        if sync::has(Race::DropFirst) {
+            self.local.overlay.drop_frozen();
+        }
         self.local.index.apply(&frozen.rows, &checkpoint)?;
         self.local.set_applied(&checkpoint);
         self.local.overlay.drop_frozen();

@@ -1,14 +1,12 @@
 //! Readers that are at the parts of an object: the collector leaves these parts alone, although the object
 //! may be gone.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     error::Result,
     meta::{Hold, key::Key, local::Local},
+    sync::{self, Mutex, MutexGuard, Race},
     types::UploadId,
 };
 
@@ -24,14 +22,16 @@ struct PartsHold {
 impl Local {
     /// Keeps the parts of an upload from the collector; `None` when it may have them already.
     pub fn hold_parts(self: &Arc<Self>, id: UploadId) -> Result<Option<Box<dyn Hold>>> {
+        let row = || self.get(&Key::PartSet(id));
         // In this order: the collector asks who holds the parts after this row is gone.
+        let early = sync::has(Race::HoldLate).then(row);
         *self.holds.lock().entry(id).or_default() += 1;
         let hold = PartsHold {
             local: self.clone(),
             id,
         };
-        Ok(self
-            .get(&Key::PartSet(id))?
+        Ok(early
+            .unwrap_or_else(row)?
             .map(|_| Box::new(hold) as Box<dyn Hold>))
     }
 
@@ -42,7 +42,7 @@ impl Local {
 }
 
 impl Holds {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<UploadId, usize>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<UploadId, usize>> {
         self.0.lock().expect("no holder panics")
     }
 
@@ -63,8 +63,10 @@ impl Hold for PartsHold {}
 
 impl Drop for PartsHold {
     fn drop(&mut self) {
+        let may_wait = || !matches!(self.local.get(&Key::FreePartSet(self.id)), Ok(None));
+        let early = sync::has(Race::AskFirst).then(may_wait);
         let is_last = self.local.holds.release(self.id);
-        if is_last && !matches!(self.local.get(&Key::FreePartSet(self.id)), Ok(None)) {
+        if is_last && early.unwrap_or_else(may_wait) {
             self.local.collection_wanted();
         }
     }

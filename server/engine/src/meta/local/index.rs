@@ -19,6 +19,7 @@ use crate::{
         local::overlay::{Chunk, Generation},
         record::Checkpoint,
     },
+    sync,
 };
 
 const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
@@ -42,6 +43,7 @@ impl Index {
 
     /// A stable look at the rows.
     pub fn read(&self) -> Result<IndexRead> {
+        sync::point();
         guarded(|| self.begin_read())
     }
 
@@ -61,6 +63,7 @@ impl Index {
 
     /// Puts `rows` and the checkpoint they lead to into the index, in one durable transaction.
     pub fn apply(&self, rows: &Generation, checkpoint: &Checkpoint) -> Result<()> {
+        sync::point();
         guarded(|| self.write(rows, checkpoint))
     }
 

@@ -6,7 +6,7 @@
 use std::{
     io,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -25,6 +25,7 @@ use crate::{
         record::{Checkpoint, Location, Record},
     },
     planted::{self, Bug},
+    sync::{self, Condvar, Mutex, MutexGuard, Race},
     types::UploadId,
 };
 
@@ -284,11 +285,14 @@ impl Local {
     /// The row under `key`: the overlay first, then the index.
     pub fn get(&self, key: &Key) -> Result<Option<Record>> {
         let bytes = key.encode();
+        let index = || self.index.read();
+        let early = sync::has(Race::IndexFirst).then(index);
         match self.overlay.get(&bytes) {
             Lookup::Put(row) => effects::decode(&bytes, &row).map(Some),
             Lookup::Deleted => Ok(None),
             Lookup::Unknown => {
-                let row = self.watched(self.index.read().and_then(|index| index.get(&bytes)))?;
+                let row = early.unwrap_or_else(index);
+                let row = self.watched(row.and_then(|index| index.get(&bytes)))?;
                 row.map(|row| effects::decode(&bytes, &row)).transpose()
             }
         }
@@ -300,8 +304,10 @@ impl Local {
         let mut next = Some(from.to_vec());
         while let Some(from) = next.take() {
             let wanted = (limit - rows.len()).max(16);
+            let index = || self.index.read();
+            let early = sync::has(Race::IndexFirst).then(index);
             let (newer, newer_end) = self.overlay.range(&from, to, wanted);
-            let older = self.index.read();
+            let older = early.unwrap_or_else(index);
             let older = older.and_then(|index| index.range(&from, to, wanted));
             let (older, older_end) = self.watched(older)?;
             let end = [newer_end, older_end].into_iter().flatten().min();

@@ -4,13 +4,12 @@
 //! Holds places of bodies, never bodies. The rule that makes read-your-writes true: look here first, and
 //! begin the read of the index afterwards; a generation is dropped only after the index has it.
 
-use std::{
-    collections::BTreeMap,
-    ops::Bound,
-    sync::{Arc, Condvar, Mutex, MutexGuard, RwLock},
-};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
-use crate::meta::local::log::Position;
+use crate::{
+    meta::local::log::Position,
+    sync::{self, Condvar, Mutex, MutexGuard, Race, RwLock},
+};
 
 /// Rows by key; `None` is a deleted row.
 pub type Generation = BTreeMap<Vec<u8>, Option<Arc<[u8]>>>;
@@ -129,7 +128,8 @@ impl Overlay {
 
     /// Closes the growing generation for the applier; `None` when there is nothing to apply.
     pub fn freeze(&self) -> Option<Arc<Frozen>> {
-        let _turn = self.turn.lock().expect("no holder panics");
+        let turn = || self.turn.lock().expect("no holder panics");
+        let _turn = (!sync::has(Race::FreezeAnyTime)).then(turn);
         let mut inner = self.inner.write().expect("no holder panics");
         if inner.frozen.is_none() && !inner.active.is_empty() {
             let rows = std::mem::take(&mut inner.active);

@@ -1,12 +1,11 @@
 //! The files of the log: opened when first read, made ahead of need, removed when nothing in them lives.
 
-use std::{
-    collections::HashMap,
-    io,
-    sync::{Arc, Mutex},
-};
+use std::{collections::HashMap, io, sync::Arc};
 
-use crate::disk::{Disk, DiskFile};
+use crate::{
+    disk::{Disk, DiskFile},
+    sync::{Mutex, MutexGuard},
+};
 
 /// Directory of the packs.
 pub const DIR: &str = "log";
@@ -212,7 +211,7 @@ impl Packs {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("no holder panics")
     }
 }

@@ -1,11 +1,6 @@
 //! The steps on threads: a queue in front of the committer, the applier and the maker of log files behind.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Condvar, Mutex},
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -16,6 +11,11 @@ use crate::{
         key::Key,
         local::{Local, applier::Applier, committer::Committer, recovery::Opened},
         record::{Location, Record},
+    },
+    sync::{
+        self, Condvar, Mutex, Race,
+        atomic::{AtomicBool, Ordering},
+        thread::{self, JoinHandle},
     },
     types::UploadId,
 };
@@ -60,7 +60,7 @@ impl LocalStore {
         let queue = Arc::new(Queue::default());
         let room = Arc::new(Semaphore::new(local.config.queue_bytes_max / PERMIT_BYTES));
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new().name(name.into()).spawn(body)
+            thread::Builder::new().name(name.into()).spawn(body)
         };
         let applied = Arc::new(Stop::default());
         let mut threads = Vec::new();
@@ -105,7 +105,7 @@ impl LocalStore {
             .collect();
         answers
             .into_iter()
-            .map(|a| a.blocking_recv().unwrap_or_else(|_| Err(gone())))
+            .map(|a| sync::receive(a).unwrap_or_else(|_| Err(gone())))
             .collect()
     }
 
@@ -172,7 +172,7 @@ impl Queue {
     ) -> oneshot::Receiver<Result<(), CommitError>> {
         let (answer, receiver) = oneshot::channel();
         let mut waiting = self.waiting.lock().expect("no holder panics");
-        if waiting.closed {
+        if waiting.closed && !sync::has(Race::ArriveLate) {
             let _ = answer.send(Err(gone()));
         } else {
             waiting.pending.push_back(Pending {
@@ -180,7 +180,9 @@ impl Queue {
                 answer,
                 _room: room,
             });
-            self.arrived.notify_one();
+            if !sync::has(Race::ArriveUnheard) {
+                self.arrived.notify_one();
+            }
         }
         receiver
     }
@@ -271,15 +273,15 @@ impl Drop for Ended<'_> {
 
 /// Tells the other threads that the committer has ended.
 #[derive(Default)]
-struct Stop(std::sync::atomic::AtomicBool);
+struct Stop(AtomicBool);
 
 impl Stop {
     fn stop(&self) {
-        self.0.store(true, std::sync::atomic::Ordering::Release);
+        self.0.store(true, Ordering::Release);
     }
 
     fn is_stopped(&self) -> bool {
-        self.0.load(std::sync::atomic::Ordering::Acquire)
+        self.0.load(Ordering::Acquire)
     }
 }
 
