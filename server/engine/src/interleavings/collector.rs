@@ -350,6 +350,10 @@ fn moves(disk: &SimulatedDisk) {
         !Packs::numbers(&*disk).unwrap().contains(&1),
         "the dead are still there"
     );
+    assert!(
+        !store.local.packs().is_open(1),
+        "the removed file still takes its space"
+    );
 }
 
 fn movers() -> impl Fn() + Send + Sync + 'static {

@@ -81,11 +81,13 @@ impl Packs {
 
     /// The file of a pack; `None` when it is gone.
     pub fn file(&self, number: u32) -> io::Result<Option<Arc<dyn DiskFile>>> {
-        if let Some(file) = self.lock().files.get(&number) {
+        // Held until the file is noted, so that who removes it meanwhile finds the note.
+        let mut inner = self.lock();
+        if let Some(file) = inner.files.get(&number) {
             return Ok(Some(file.clone()));
         }
         match self.disk.open(&path(number)) {
-            Ok(file) => Ok(Some(self.lock().hold(number, file))),
+            Ok(file) => Ok(Some(inner.hold(number, file))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -149,8 +151,9 @@ impl Packs {
 
     /// Removes a pack and makes that durable.
     pub fn remove(&self, number: u32) -> io::Result<()> {
-        self.lock().files.remove(&number);
         self.disk.unlink(&path(number))?;
+        // In this order: from now on nobody can open it again and keep its space.
+        self.lock().files.remove(&number);
         self.disk.sync_dir(DIR)
     }
 
@@ -163,6 +166,12 @@ impl Packs {
             .collect();
         numbers.sort_unstable();
         Ok(numbers)
+    }
+
+    /// Whether the file is held open.
+    #[cfg(all(test, shuttle))]
+    pub(crate) fn is_open(&self, number: u32) -> bool {
+        self.lock().files.contains_key(&number)
     }
 
     fn make(&self, zero: bool) -> io::Result<Pack> {
