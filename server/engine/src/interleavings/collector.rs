@@ -15,7 +15,7 @@ use crate::{
     disk::simulated::SimulatedDisk,
     maintenance::gc::Collector,
     meta::{
-        Body, Change, CommitError, Transaction,
+        Body, Change, CommitError, Precondition, Transaction,
         key::{AccountId, BlobId, BucketId, Key, after_prefix, tag},
         local::{Local, committer::Committer, packs::Packs, recovery::Opened},
         record::{Location, ObjectRecord, PartRecord, PartSet, Record, UploadRecord},
@@ -182,12 +182,13 @@ fn put(key: &str, version: u128, bytes: Bytes) -> Transaction {
     }
 }
 
-/// Puts an object whose body is in a file.
-fn put_file(local: &Local, key: &str, version: u128) -> Transaction {
+/// Puts an object whose body is in a file; refused when `requires` do not hold.
+fn put_file(local: &Local, key: &str, version: u128, requires: Vec<Precondition>) -> Transaction {
     let bytes = body(version);
     let blob = files::write(&local.files, &bytes).unwrap();
     let record = object(version, bytes.len() as u64, Location::File(blob.id()));
     Transaction {
+        requires,
         changes: vec![Change::put(object_key(key), record)],
         blob: Some(blob),
         ..Transaction::default()
@@ -371,7 +372,7 @@ fn a_move_that_brings_an_old_version_back_is_found() {
     must_find(Race::MoveBlindly, " after ", movers());
 }
 
-/// A large object that is overwritten while the collector sweeps.
+/// A large object that is overwritten, and one that is refused, while the collector sweeps.
 fn sweeps(disk: &SimulatedDisk) {
     let (_, store) = Store::open(disk);
     let acknowledged = Arc::new(AtomicU64::new(1));
@@ -382,10 +383,16 @@ fn sweeps(disk: &SimulatedDisk) {
         let mut collector = Collector::new(s.local.clone());
         s.pass(&mut collector, true);
     });
-    let answer = store.commit(put_file(&store.local, "k", 2));
+    let s = store.clone();
+    let refused = thread::spawn(move || {
+        let never = Precondition::Exists(object_key("never"));
+        let answer = s.commit(put_file(&s.local, "k", 9, vec![never]));
+        assert_eq!(answer, Err(CommitError::Refused(0)));
+    });
+    let answer = store.commit(put_file(&store.local, "k", 2, Vec::new()));
     assert_eq!(answer, Ok(()));
     acknowledged.store(2, SeqCst);
-    for thread in [reader, collecting] {
+    for thread in [reader, collecting, refused] {
         thread.join().expect("no panic");
     }
     read_versions(&store, "k", &acknowledged);
@@ -402,7 +409,7 @@ fn sweeps(disk: &SimulatedDisk) {
 
 fn sweepers() -> impl Fn() + Send + Sync + 'static {
     let disk = prepared(|opened| {
-        let transaction = put_file(&opened.local, "k", 1);
+        let transaction = put_file(&opened.local, "k", 1, Vec::new());
         commit(opened, transaction);
     });
     move || sweeps(&disk)

@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     sync::Arc,
     time::Duration,
 };
@@ -366,8 +367,13 @@ impl Collector {
                 // disk, and only the next start can tell.
                 break;
             }
+            let owner = match files.described(id) {
+                // Its writer gave it up since the names were read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                owner => owner?,
+            };
             // The row of the file may be missing because the index is damaged.
-            match self.owner_names(id)? {
+            match self.names(owner, id)? {
                 Some(true) => self.local.index_is_damaged(
                     "the row of a file is missing, in which an object has its body",
                 ),
@@ -380,8 +386,8 @@ impl Collector {
 
     /// Whether the object or part that a file was written for has its body in it; `None` when the file does not say
     /// for which it was.
-    fn owner_names(&self, id: BlobId) -> Result<Option<bool>> {
-        let Some(key) = self.local.files.described(id)? else {
+    fn names(&self, owner: Option<Key>, id: BlobId) -> Result<Option<bool>> {
+        let Some(key) = owner else {
             return Ok(None);
         };
         let owner = self.local.get(&key)?;
