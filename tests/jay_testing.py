@@ -49,6 +49,8 @@ class Server:
         } | variables
         self.starts = 0
         self.process = None
+        # Words before the program, for starts under another one.
+        self.launcher = []
 
     @property
     def endpoint(self) -> str:
@@ -69,7 +71,7 @@ class Server:
     def spawn(self, **options) -> subprocess.Popen:
         self.starts += 1
         self.process = subprocess.Popen(
-            [JAY], env=self.environment(), stdin=subprocess.DEVNULL,
+            [*self.launcher, JAY], env=self.environment(), stdin=subprocess.DEVNULL,
             stdout=self.log.open("wb"), stderr=self.errors.open("wb"), **options,
         )  # fmt: skip
         return self.process
