@@ -308,6 +308,7 @@ impl Log {
     ) -> Result<Tail, OpenError> {
         let mut at = start;
         let mut held: Option<(Position, Box<Batch>)> = None;
+        let (mut records, mut bytes) = (0, 0);
         for segment in segments {
             if segment.header.number != at.pack {
                 at = Position {
@@ -331,6 +332,8 @@ impl Log {
                             replay_batch(local, applier, &before, &batch)?;
                         }
                         let next = batch.next;
+                        records += batch.records.len();
+                        bytes += next.offset - at.offset;
                         held = Some((at, batch));
                         at = next;
                     }
@@ -341,6 +344,9 @@ impl Log {
             if segment.end.is_some_and(|end| end != (at.offset, at.hash)) {
                 return Err(bad_log(&at, "the log leaves this file at another point"));
             }
+        }
+        if records > 0 {
+            tracing::info!(records, bytes, "the end of the log was replayed");
         }
         let Some((mut before, batch)) = held else {
             return Ok(Tail {
