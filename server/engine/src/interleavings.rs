@@ -10,7 +10,7 @@
 //! [`Race`] that break it; those are planted, and must be found. The other tests of the crate do not run in
 //! such a build: its locks exist only within an execution of shuttle.
 //!
-//! Absent: power cuts (see `simulation`) and weak memory, of which the engine has nothing but a flag.
+//! Absent: power cuts at any moment (see `simulation`) and weak memory, of which the engine has nothing but a flag.
 
 mod collector;
 mod files;
@@ -58,7 +58,7 @@ const SCHEDULES_TO_FIND: usize = 1000;
 const STACK_BYTES: usize = 512 << 10;
 /// Changes of thread after which a test is taken for one that never ends.
 const STEPS_MAX: usize = 100_000;
-/// Changes of priority in one order of the second kind: races that need more than so many are rare.
+/// Of a race in the second kind of orders: one more than the changes of priority that it needs. Deeper ones are rare.
 const DEPTH: usize = 3;
 
 /// Looks at many orders of the threads of `life`, which fails by a panic or by sleeping for ever.
