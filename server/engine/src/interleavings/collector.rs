@@ -18,7 +18,7 @@ use crate::{
         Body, Change, CommitError, Precondition, Transaction,
         key::{AccountId, BlobId, BucketId, Key, after_prefix, tag},
         local::{Local, committer::Committer, packs::Packs, recovery::Opened},
-        record::{Location, ObjectRecord, PartRecord, PartSet, Record, UploadRecord},
+        record::{BucketRecord, Location, ObjectRecord, PartRecord, PartSet, Record, UploadRecord},
     },
     sync::{Mutex, Race},
     types::{ChecksumType, ContentHeaders, ETag, Timestamp, UploadId},
@@ -42,6 +42,9 @@ impl Store {
         let mut opened = open(disk.clone(), config());
         commit(&mut opened, rows(&[("begun", Some(1))]));
         while opened.applier.step().unwrap() {}
+        // So that old log files may go: no snapshot wants them.
+        let checkpoint = opened.local.index().checkpoint().unwrap().unwrap();
+        opened.local.set_snapshot(&checkpoint);
         let Opened {
             local, committer, ..
         } = opened;
@@ -204,7 +207,7 @@ fn delete(key: Key) -> Transaction {
 
 /// An object of a small part and a large one.
 fn of_parts() -> Arc<SimulatedDisk> {
-    prepared(|opened| {
+    with_bucket(|opened| {
         let upload_key = Key::Upload(BUCKET, "k".into(), UPLOAD);
         let blob = files::write(&opened.local.files, &body(2)).unwrap();
         let mut set = PartSet {
@@ -306,9 +309,34 @@ fn parts_that_nobody_collects_are_found() {
     must_find(Race::AskFirst, "deadlock", holders());
 }
 
+/// A disk with a store that has a bucket and what `fill` puts there.
+fn with_bucket(fill: impl Fn(&mut Opened) + Send + Sync + 'static) -> Arc<SimulatedDisk> {
+    prepared(move |opened| {
+        commit(opened, bucket());
+        fill(opened);
+    })
+}
+
+/// The bucket of all objects, without which the index would not agree with itself.
+fn bucket() -> Transaction {
+    let record = BucketRecord {
+        id: BUCKET,
+        owner: AccountId(1),
+        created: Timestamp(1),
+        public_read: false,
+    };
+    Transaction {
+        changes: vec![Change::put(
+            Key::Bucket("bucket".into()),
+            Record::Bucket(record),
+        )],
+        ..Transaction::default()
+    }
+}
+
 /// A log file in which one small object lives among the dead.
 fn mostly_dead() -> Arc<SimulatedDisk> {
-    prepared(|opened| {
+    with_bucket(|opened| {
         commit(opened, put("k", 1, body(1)));
         commit(opened, put("junk", 1, vec![0; 20_000].into()));
         commit(opened, delete(object_key("junk")));
@@ -408,7 +436,7 @@ fn sweeps(disk: &SimulatedDisk) {
 }
 
 fn sweepers() -> impl Fn() + Send + Sync + 'static {
-    let disk = prepared(|opened| {
+    let disk = with_bucket(|opened| {
         let transaction = put_file(&opened.local, "k", 1, Vec::new());
         commit(opened, transaction);
     });

@@ -350,16 +350,22 @@ impl Collector {
         Ok(files.sync_deletes(&ids)?)
     }
 
+    /// Whether a file is in flight, in use or on the free list.
+    fn is_known(&self, id: BlobId) -> Result<bool> {
+        // In this order: a body leaves the flight only after its row is there.
+        Ok(
+            (self.local.files.is_in_flight(id) && !sync::has(Race::SweepFlying))
+                || self.local.get(&Key::Blob(id))?.is_some()
+                || self.local.get(&Key::Free(id))?.is_some(),
+        )
+    }
+
     fn sweep_shard(&self, shard: u16, suspects: &mut Suspects) -> Result<()> {
         let files = &self.local.files;
         files.remove_temporary(shard)?;
         let floor = files.lowest_uncommitted();
         for id in files.list(shard)? {
-            // In this order: a body leaves the flight only after its row is there.
-            if (files.is_in_flight(id) && !sync::has(Race::SweepFlying))
-                || self.local.get(&Key::Blob(id))?.is_some()
-                || self.local.get(&Key::Free(id))?.is_some()
-            {
+            if self.is_known(id)? {
                 continue;
             }
             if self.local.stopped().is_some() {
