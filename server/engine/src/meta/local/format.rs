@@ -91,7 +91,10 @@ fn upgrade(disk: &dyn Disk, old: &[u8; 64]) -> io::Result<()> {
 }
 
 fn create(disk: &Arc<dyn Disk>, env: &Env) -> Result<[u8; 16], OpenError> {
-    let packs = packs::Packs::numbers(&**disk).unwrap_or_default();
+    let packs = match packs::Packs::numbers(&**disk) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        packs => packs.map_err(|e| OpenError::io("the log could not be read", e))?,
+    };
     if !packs.is_empty() {
         return Err(OpenError::Damaged {
             what: "The directory has a log but no FORMAT file, so it is not known whose it is. \
@@ -199,7 +202,7 @@ fn decode(bytes: &[u8; 64]) -> Result<([u8; 16], u32), OpenError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::simulated::SimulatedDisk;
+    use crate::disk::simulated::{Faults, SimulatedDisk};
 
     #[test]
     fn an_older_store_becomes_one_of_this_version_and_a_newer_one_is_refused() {
@@ -218,6 +221,24 @@ mod tests {
             set(version);
             let refused = open_or_create(&disk, &Env::real()).unwrap_err().to_string();
             assert!(refused.contains("format version"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_read_is_not_taken_for_none() {
+        for seed in 0..40 {
+            let disk = SimulatedDisk::new(seed);
+            let store: Arc<dyn Disk> = disk.clone();
+            open_or_create(&store, &Env::real()).unwrap();
+            disk.create(&packs::path(1)).unwrap();
+            disk.unlink(FILE).unwrap();
+            disk.set_faults(Faults {
+                read_dir_errors: 500_000,
+                ..Faults::default()
+            });
+            open_or_create(&store, &Env::real()).unwrap_err();
+            disk.set_faults(Faults::default());
+            assert!(disk.open(FILE).is_err(), "seed {seed}: a new store");
         }
     }
 
