@@ -104,9 +104,17 @@ impl SimulatedDisk {
         self.machine().syncs_left = (n > 0).then_some(n);
     }
 
-    /// Sets how often verbs fail.
-    pub fn set_faults(&self, faults: Faults) {
-        self.machine().faults = faults;
+    /// Sets how often verbs fail, and answers what it was before.
+    pub fn set_faults(&self, faults: Faults) -> Faults {
+        std::mem::replace(&mut self.machine().faults, faults)
+    }
+
+    /// How many verbs of open files have answered an error since the file at `path` was made.
+    pub fn failures(&self, path: &str) -> u64 {
+        let machine = self.machine();
+        let node = machine.tree.find_file(path).ok();
+        let failures = node.and_then(|node| machine.failures.get(&node));
+        failures.copied().unwrap_or(0)
     }
 
     /// Sets who is told that a verb took so many milliseconds: the clock of the world, which must not ask

@@ -6,20 +6,26 @@ use std::sync::{
 };
 
 use crate::{
-    disk::simulated::random::Random,
+    disk::simulated::{SimulatedDisk, random::Random},
     env::{self, Clock, Env},
     types::Timestamp,
 };
 
-/// Time that goes by one millisecond a look, and randomness that follows from a seed.
-pub(crate) fn env(seed: u64) -> Env {
+/// Time that goes by one millisecond a look, and randomness that follows from a seed. The time goes by faster
+/// where the disk is slow.
+pub(crate) fn env(seed: u64, disk: &SimulatedDisk) -> Env {
+    let now = Arc::new(AtomicU64::new(1_700_000_000_000));
+    let clock = Arc::new(Ticks(now.clone()));
+    disk.set_clock(move |ms| {
+        now.fetch_add(ms, Ordering::Relaxed);
+    });
     Env {
-        clock: Arc::new(Ticks(AtomicU64::new(1_700_000_000_000))),
+        clock,
         random: Arc::new(Seeded(Mutex::new(Random::new(seed)))),
     }
 }
 
-struct Ticks(AtomicU64);
+struct Ticks(Arc<AtomicU64>);
 
 impl Clock for Ticks {
     fn now(&self) -> Timestamp {

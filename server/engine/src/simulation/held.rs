@@ -51,7 +51,7 @@ impl World {
         match check::read_parts(local, set, range) {
             Ok(bytes) if bytes == expected => {}
             Ok(_) => return Err(format!("a reader of {set:?} got wrong bytes")),
-            Err(_) if self.index_failed || self.is_failing() => {}
+            Err(_) if self.is_index_failing() => {}
             Err(error) => return Err(format!("a reader lost its parts: {error}")),
         }
         if self.dice.of_16(4) {
@@ -73,7 +73,7 @@ impl World {
             .tell(&[28], || format!("a reader comes to {key:?}, {set:?}"));
         let hold = match self.store().local.hold_parts(set.id) {
             Ok(Some(hold)) => hold,
-            Err(_) if self.index_failed || self.is_failing() => return Ok(()),
+            Err(_) if self.is_index_failing() => return Ok(()),
             Ok(None) => return Err(format!("{set:?} of {key:?} is gone")),
             Err(error) => return Err(format!("{set:?} cannot be held: {error}")),
         };

@@ -90,7 +90,10 @@ fn prepared() -> Arc<SimulatedDisk> {
         zero_ahead: false,
         ..LocalConfig::default()
     };
-    drop(recovery::open(disk.clone(), config, environment::env(0)).expect("nothing disturbs it"));
+    drop(
+        recovery::open(disk.clone(), config, environment::env(0, &disk))
+            .expect("nothing disturbs it"),
+    );
     disk
 }
 

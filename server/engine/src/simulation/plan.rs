@@ -1,7 +1,10 @@
 //! What kind of life a seed leads: its limits, and how often each step comes. Some steps never come in some
 //! lives, so that each has lives of its own to go wrong in.
 
-use crate::{disk::simulated::random::Random, meta::local::LocalConfig};
+use crate::{
+    disk::simulated::{Faults, random::Random},
+    meta::local::LocalConfig,
+};
 
 /// One step of a life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +49,7 @@ const STEPS: [(Step, [u64; 4]); 20] = [
     (Step::Abandon, [0, 0, 1, 4]),
     (Step::PlanPowerCut, [0, 1, 3, 6]),
     (Step::PlanFailedSync, [0, 0, 2, 5]),
-    (Step::Trouble, [0, 0, 0, 3]),
+    (Step::Trouble, [0, 0, 1, 3]),
     (Step::PowerCut, [0, 1, 1, 2]),
     (Step::Kill, [0, 0, 1, 3]),
     (Step::Reopen, [0, 0, 1, 2]),
@@ -62,6 +65,8 @@ pub(super) struct Plan {
     /// How often a start is disturbed, and how often a dead process loses the power too.
     pub(super) bad_recoveries_of_16: u64,
     pub(super) power_cuts_of_16: u64,
+    /// In times of trouble, how many of the disk's verbs fail now and then.
+    pub(super) failing_of_16: u64,
     /// How often a batch comes between the collector's look and its commit.
     pub(super) races_of_16: u64,
     /// Different keys in use; fewer mean more overwrites.
@@ -104,6 +109,7 @@ impl Plan {
             weights,
             bad_recoveries_of_16: one_of([0, 2, 5, 8]),
             power_cuts_of_16: one_of([16, 14, 12, 8]),
+            failing_of_16: one_of([1, 2, 5, 10]),
             races_of_16: one_of([0, 0, 2, 6]),
             keys: one_of([3, 6, 10, 16]),
             buckets: one_of([1, 2, 2, 3]),
@@ -114,6 +120,35 @@ impl Plan {
             parts: one_of([2, 4, 8, 24]),
             index_losses_of_16: one_of([0, 0, 1, 6]),
             free_per_step: one_of([1, 3, 256, 256]) as usize,
+        }
+    }
+
+    /// Which verbs of the disk begin to fail, and how often.
+    pub(super) fn faults(&self, dice: &mut Random) -> Faults {
+        let mut rate = || match dice.of_16(self.failing_of_16) {
+            true => [5_000, 50_000, 300_000][dice.below(3) as usize],
+            false => 0,
+        };
+        Faults {
+            create_dir_errors: rate(),
+            remove_dir_errors: rate(),
+            open_errors: rate() / 4,
+            create_errors: rate(),
+            link_errors: rate(),
+            rename_errors: rate(),
+            unlink_errors: rate(),
+            read_dir_errors: rate() / 4,
+            read_errors: rate() / 10,
+            write_errors: rate() / 10,
+            sync_errors: rate() / 4,
+            len_errors: rate() / 4,
+            set_len_errors: rate(),
+            allocate_errors: rate(),
+            full_on_write: rate(),
+            full_on_allocate: rate(),
+            full_on_create: rate(),
+            delays: rate(),
+            delay_ms_max: [100, 5_000][dice.below(2) as usize],
         }
     }
 

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     OpenError,
-    meta::local::{Local, recovery},
+    disk::simulated::Faults,
+    meta::local::{Local, format::INDEX, recovery},
 };
 
 impl World {
@@ -41,7 +42,7 @@ impl World {
         self.seen.clear();
         self.held.clear();
         self.store = None;
-        (self.stopped, self.index_failed, self.sync_failed) = (false, false, self.trouble);
+        (self.stopped, self.sync_failed) = (false, self.trouble);
     }
 
     /// An orderly end of the process and a new start.
@@ -70,6 +71,7 @@ impl World {
                 self.disturb_recovery();
             }
             let config = self.plan.config.clone();
+            self.index_failures = self.disk.failures(INDEX);
             let opened = recovery::open(self.disk.clone(), config, self.env.clone());
             let fired = self.note_failed_sync();
             self.restarts += 1;
@@ -100,7 +102,10 @@ impl World {
                 Err(error) => return Err(format!("the store does not open: {error}")),
             }
         }
+        // What happened meanwhile is to be seen whole.
+        let faults = self.disk.set_faults(Faults::default());
         let checked = self.check();
+        self.disk.set_faults(faults);
         if self.disk.is_powered() {
             return checked;
         }
@@ -188,7 +193,7 @@ impl World {
         if self.trouble {
             self.trouble();
         }
-        if self.stopped || self.dice.of_16(8) {
+        if self.stopped || self.is_index_failing() || self.dice.of_16(8) {
             let cut = self.dice.of_16(8);
             self.halt("the end comes near");
             self.close_dead(cut);

@@ -149,7 +149,7 @@ impl World {
     }
 
     fn may_fail(&self) -> bool {
-        self.is_failing() || self.sync_failed || self.stopped || self.index_failed
+        self.is_index_failing() || self.sync_failed || self.stopped
     }
 
     /// Between two starts, the index is taken away or overwritten: it can be made anew.

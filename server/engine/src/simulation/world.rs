@@ -25,7 +25,7 @@ use crate::{
     meta::{
         CommitError, Transaction,
         key::Key,
-        local::{Local, applier::Applier, committer::Committer, recovery::Opened},
+        local::{Local, applier::Applier, committer::Committer, format::INDEX, recovery::Opened},
         record::Record,
     },
 };
@@ -69,8 +69,9 @@ pub(super) struct World {
     pub(super) sync_failed: bool,
     /// The committer answered that it writes no more.
     pub(super) stopped: bool,
-    /// The index could not be written: until the restart it may answer errors.
-    pub(super) index_failed: bool,
+    /// How many verbs of the index had failed before this process opened it: one more, and it may answer
+    /// errors until the restart.
+    pub(super) index_failures: u64,
     /// Verbs of the disk fail at random.
     pub(super) trouble: bool,
     pub(super) restarts: u64,
@@ -84,8 +85,8 @@ impl World {
         let mut story = Story::new(print);
         story.tell(&[seed], || format!("seed {seed}: {plan:?}"));
         Self {
+            env: env(dice.next(), &disk),
             disk,
-            env: env(dice.next()),
             dice,
             plan,
             story,
@@ -102,7 +103,7 @@ impl World {
             sync_armed: false,
             sync_failed: false,
             stopped: false,
-            index_failed: false,
+            index_failures: 0,
             trouble: false,
             restarts: 0,
         }
@@ -207,7 +208,7 @@ impl World {
         self.story.tell(&numbers, || {
             format!("commit {}: {answers:?}", traffic::describe(&intents))
         });
-        let excused = fired || self.stopped || self.is_failing();
+        let excused = fired || self.stopped || self.is_index_failing();
         let all = |is: fn(&CommitError) -> bool| {
             answers.iter().all(|answer| answer.as_ref().is_err_and(is))
         };
@@ -266,12 +267,12 @@ impl World {
             format!("apply: {done:?}")
         });
         let Err(error) = done else { return Ok(()) };
-        if !self.is_failing() && !self.sync_failed {
+        if !self.is_index_failing() && !self.sync_failed {
             return Err(format!("the index could not be written: {error}"));
         }
         // As the runtime does.
         self.store().local.stop("the index could not be written");
-        (self.stopped, self.index_failed) = (true, true);
+        self.stopped = true;
         Ok(())
     }
 
@@ -319,7 +320,7 @@ impl World {
             let fired = self.note_failed_sync();
             let numbers = [7, matches!(done, Ok(true)).into(), rounds.len() as u64];
             self.story.tell(&numbers, || format!("collect: {done:?}"));
-            let excused = fired || was_stopped || self.is_failing();
+            let excused = fired || was_stopped || self.is_index_failing();
             for (is_collector, intents, answers) in rounds {
                 if is_collector {
                     let may = |intent| self.must_be_tidying(intent);
@@ -375,11 +376,13 @@ impl World {
                 let size = body.len() as u64;
                 let start = self.dice.below(size + 1);
                 let end = start + self.dice.below(size - start + 1);
-                let read = check::check_body(&self.store().local, &key, found, body, start..end);
-                // A look at the index may write too, and so meet a planned power cut.
-                match self.disk.is_powered() && !self.index_failed {
-                    true => read,
-                    false => Ok(()),
+                let expected = &body[start as usize..end as usize];
+                match check::read_body(&self.store().local, found, start..end) {
+                    Ok(bytes) if bytes == *expected => Ok(()),
+                    Ok(_) => Err(format!("{key:?}: wrong bytes from {found:?}")),
+                    // A look at the index may write too, and so meet a planned power cut.
+                    Err(_) if self.is_index_failing() => Ok(()),
+                    Err(error) => Err(format!("{key:?}: {error}")),
                 }
             }
             _ => Err(format!("{key:?} is {found:?} instead of {expected:?}")),
@@ -390,7 +393,7 @@ impl World {
     pub(super) fn look_up(&mut self, key: &Key) -> Outcome<Option<Option<Record>>> {
         match self.store().local.get(key) {
             Ok(found) => Ok(Some(found)),
-            Err(_) if self.index_failed || self.is_failing() => Ok(None),
+            Err(_) if self.is_index_failing() => Ok(None),
             Err(error) => Err(format!("{key:?} cannot be read: {error}")),
         }
     }
@@ -400,7 +403,7 @@ impl World {
         self.story
             .tell(&[10, page as u64], || format!("scan by {page}"));
         let found = match Found::scan(&self.store().local, page) {
-            Err(_) if self.index_failed || self.is_failing() => return Ok(()),
+            Err(_) if self.is_index_failing() => return Ok(()),
             found => found?,
         };
         match found.differs_from(&self.acknowledged) {
@@ -431,23 +434,9 @@ impl World {
     /// The disk begins to fail now and then, or ceases to.
     pub(super) fn trouble(&mut self) {
         self.trouble = !self.trouble;
-        let mut rate = || match self.dice.below(3) {
-            0 => [5_000, 50_000, 300_000][self.dice.below(3) as usize],
-            _ => 0,
-        };
-        let faults = Faults {
-            read_errors: 0,
-            write_errors: rate() / 10,
-            sync_errors: rate() / 4,
-            full_on_write: rate(),
-            full_on_allocate: rate(),
-            full_on_create: rate(),
-            ..Faults::default()
-        };
-        let faults = if self.trouble {
-            faults
-        } else {
-            Faults::default()
+        let faults = match self.trouble {
+            true => self.plan.faults(&mut self.dice),
+            false => Faults::default(),
         };
         self.sync_failed |= self.trouble;
         self.story
@@ -471,6 +460,11 @@ impl World {
 
     pub(super) fn is_failing(&self) -> bool {
         self.trouble || !self.disk.is_powered()
+    }
+
+    /// True when the disk fails, or has failed the index, which notices that once and for all.
+    pub(super) fn is_index_failing(&self) -> bool {
+        self.is_failing() || self.disk.failures(INDEX) > self.index_failures
     }
 
     /// True when the planned sync has failed since the last question.

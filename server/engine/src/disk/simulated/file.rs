@@ -2,10 +2,13 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use super::machine::{Machine, input_output_error};
+use super::{
+    faults::Faults,
+    machine::{Machine, input_output_error},
+};
 use crate::disk::DiskFile;
 
 pub(super) struct SimulatedFile {
@@ -15,21 +18,35 @@ pub(super) struct SimulatedFile {
 }
 
 impl SimulatedFile {
-    fn machine(&self) -> io::Result<MutexGuard<'_, Machine>> {
-        let machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Runs a verb on the machine of this file, and counts it when it fails.
+    fn run<T>(&self, verb: impl FnOnce(&mut Machine) -> io::Result<T>) -> io::Result<T> {
+        let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
         machine.same(self.generation)?;
-        Ok(machine)
+        let result = verb(&mut machine);
+        if result.is_err() {
+            *machine.failures.entry(self.node).or_default() += 1;
+        }
+        result
+    }
+
+    fn change(
+        &self,
+        errors: fn(&Faults) -> u32,
+        verb: impl FnOnce(&mut Machine) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.run(|machine| machine.change(errors, verb))
     }
 }
 
 impl DiskFile for SimulatedFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let mut machine = self.machine()?;
-        machine.look(|faults| faults.read_errors)?;
-        match machine.tree.inode(self.node).read(buffer, offset) {
-            true => Ok(()),
-            false => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
+        self.run(|machine| {
+            machine.look(|faults| faults.read_errors)?;
+            match machine.tree.inode(self.node).read(buffer, offset) {
+                true => Ok(()),
+                false => Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        })
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -37,9 +54,9 @@ impl DiskFile for SimulatedFile {
             .checked_add(bytes.len() as u64)
             .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         if bytes.is_empty() {
-            return self.machine().map(drop);
+            return self.run(|_| Ok(()));
         }
-        self.machine()?.change(
+        self.change(
             |_| 0,
             |machine| {
                 let mut result = machine.fails(machine.faults.write_errors);
@@ -59,7 +76,7 @@ impl DiskFile for SimulatedFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.machine()?.change(
+        self.change(
             |_| 0,
             |machine| {
                 if machine.sync_fails() {
@@ -73,13 +90,14 @@ impl DiskFile for SimulatedFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        let mut machine = self.machine()?;
-        machine.look(|faults| faults.len_errors)?;
-        Ok(machine.tree.inode(self.node).len())
+        self.run(|machine| {
+            machine.look(|faults| faults.len_errors)?;
+            Ok(machine.tree.inode(self.node).len())
+        })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.machine()?.change(
+        self.change(
             |faults| faults.set_len_errors,
             |machine| {
                 machine.tree.set_len(self.node, len);
@@ -89,7 +107,7 @@ impl DiskFile for SimulatedFile {
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
-        self.machine()?.change(
+        self.change(
             |faults| faults.allocate_errors,
             |machine| {
                 if len > machine.tree.inode(self.node).allocated() {

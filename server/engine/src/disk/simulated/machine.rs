@@ -1,6 +1,6 @@
 //! The machine around the simulated disk: whether it has power, and which of its verbs fail.
 
-use std::io;
+use std::{collections::BTreeMap, io};
 
 use super::{faults::Faults, tree::Tree};
 
@@ -14,6 +14,8 @@ pub(super) struct Machine {
     pub(super) syncs_left: Option<u64>,
     pub(super) allocation_max: Option<u64>,
     pub(super) faults: Faults,
+    /// How many verbs of a file answered an error.
+    pub(super) failures: BTreeMap<u64, u64>,
     /// Moves the clock of the world.
     pub(super) clock: Option<Box<dyn Fn(u64) + Send>>,
 }
@@ -29,6 +31,7 @@ impl Machine {
             syncs_left: None,
             allocation_max: None,
             faults: Faults::default(),
+            failures: BTreeMap::new(),
             clock: None,
         }
     }
