@@ -742,9 +742,7 @@ fn check_secret(service: &Service) -> Result<(), OpenError> {
     let rows = service
         .meta
         .scan(&from, after_prefix(&from).as_deref(), 1)
-        .map_err(|e| OpenError::Damaged {
-            what: e.to_string(),
-        })?;
+        .map_err(|e| recovery::index_failed("The index cannot be read", &e))?;
     for (key, record) in rows.rows {
         if let (Ok(Key::Token(id)), Record::Token(token)) = (Key::decode(&key), record) {
             let opened = service.secrets.open(&id, &token.sealed_secret);

@@ -527,7 +527,7 @@ fn bad_log(at: &Position, why: &str) -> OpenError {
 }
 
 /// A failing disk is worth another try; only bad content is damage.
-fn index_failed(what: &str, error: &Error) -> OpenError {
+pub(crate) fn index_failed(what: &str, error: &Error) -> OpenError {
     match index::disk_failure(error) {
         Some(source) => OpenError::io(what, source),
         None => damaged(format!("{what}: {error}.")),
