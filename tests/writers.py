@@ -141,13 +141,12 @@ class Writer:
 class Load:
     """The writers on their threads, while it is entered. `step(writer, client)` is what each does again and again."""
 
-    def __init__(self, server: Server, writers: list[Writer], step=Writer.step):
+    def __init__(self, writers: list[Writer], clients: list[Client], step):
         self.writers, self.step = writers, step
         self.ending, self.going = threading.Event(), threading.Event()
         self.failures = []
         # Each held during a step.
         self.steps = [threading.Lock() for _ in writers]
-        clients = [server.client(timeout=ANSWER_SECONDS) for _ in writers]
         self.threads = [threading.Thread(target=self.run, args=each) for each in zip(writers, clients, self.steps)]
         self.going.set()
 
@@ -213,6 +212,7 @@ class World:
 
     def __init__(self, server: Server, seed: int):
         self.server = server
+        self.known = server.credentials()
         self.writers = [Writer(number, seed) for number in range(WRITERS)]
         # Whether others may go on with it.
         self.is_sound = True
@@ -222,16 +222,19 @@ class World:
             writer.allowed = allowed
             writer.refused.clear()
             writer.messages.clear()
-        return Load(self.server, self.writers, step)
+        return Load(self.writers, [self.client() for _ in self.writers], step)
+
+    def client(self) -> Client:
+        return Client(self.server.port, self.known["access_key_id"], self.known["secret_access_key"], ANSWER_SECONDS)
 
     def verify(self) -> dict[str, Object | None]:
         """Every key read, and the listing of them; what was found."""
-        client = self.server.client(timeout=ANSWER_SECONDS)
+        client = self.client()
         found = {key: writer.look(client, key) for writer in self.writers for key in writer.keys}
         expected = {key: (entry.size, entry.etag) for key, entry in found.items() if entry}
         listed = s3.list_objects(client)
         if listed != expected:
-            raise Failure(f"listed and not there: {listed.items() - expected.items()}; the reverse: {expected.items() - listed.items()}")
+            raise Failure(f"listed, not there: {listed.items() - expected.items()}; the reverse: {expected.items() - listed.items()}")
         return found
 
     def settle(self) -> None:
@@ -241,7 +244,7 @@ class World:
             writer.possible = {key: (found[key],) for key in writer.keys}
 
     def restart(self) -> None:
-        """kill -9 and a start, after which everything is decided."""
+        """kill -9 (if it runs) and a start, after which everything is decided."""
         self.server.kill()
         self.server.start()
         self.settle()
@@ -253,7 +256,7 @@ class World:
 
     def wait_for_collection(self, seconds: float = 20) -> None:
         """Ends open uploads; then there must be one file for each large body, and none in quarantine."""
-        client = self.server.client(timeout=ANSWER_SECONDS)
+        client = self.client()
         for upload_id, key in s3.list_uploads(client).items():
             request = s3.abort_upload(key, upload_id)
             request.check(request.send(client))
