@@ -69,7 +69,7 @@ impl Piece {
         match self {
             Piece::Empty => Ok(()),
             Piece::Inline(body) => body.check_length(size),
-            Piece::File(reader) => reader.check_end(),
+            Piece::File(reader) => reader.check_length(),
         }
     }
 }

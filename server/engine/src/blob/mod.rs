@@ -63,9 +63,8 @@ pub trait BlobReader: Send + Sync {
     /// Reads `range`, every block that it touches checked; `InvalidData` when one does not match.
     fn read(&self, range: Range<u64>) -> io::Result<Bytes>;
 
-    /// Looks at the end of the body's file alone: it is there and as long as it should be. `InvalidData` or
-    /// `UnexpectedEof` when not.
-    fn check_end(&self) -> io::Result<()>;
+    /// Whether all bytes of the body and their sums are there, without reading them; `InvalidData` when not.
+    fn check_length(&self) -> io::Result<()>;
 }
 
 /// A body that is durable but that no commit points at yet. Dropped, the body is removed.

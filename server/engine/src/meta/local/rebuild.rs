@@ -97,9 +97,12 @@ fn rebuild(
     let snapshots = snapshot::list(disk, store_id)
         .map_err(|e| OpenError::io("the snapshots could not be listed", e))?;
     // Before anything is changed: there must be a way to a whole index.
-    let fitting = |checkpoint: Option<&Checkpoint>| log.continues(checkpoint);
-    let candidates = snapshots.iter().map(Some).chain([None]);
-    for from in candidates.filter(|info| fitting(info.map(|info| &info.checkpoint))) {
+    let mut why_not = None;
+    for from in snapshots.iter().map(Some).chain([None]) {
+        if let Err(error) = log.continues(from.map(|info| &info.checkpoint)) {
+            why_not = why_not.or(Some(error));
+            continue;
+        }
         match build(disk, config, store_id, from) {
             Ok(()) => {}
             Err(error) if is_full_or_failing(&error) => {
@@ -117,10 +120,13 @@ fn rebuild(
             OpenError::io("the index that was made anew could not be put in place", e)
         });
     }
-    Err(super::recovery::damaged(format!(
-        "The index (index.redb) cannot be used ({why}), and no snapshot in backup/ fits what there is of the log, so \
-         it cannot be made anew."
-    )))
+    let why_not = why_not.map_or_else(|| "no snapshot can be read".into(), |e| e.to_string());
+    Err(OpenError::Damaged {
+        what: format!(
+            "The index (index.redb) cannot be used ({why}), and it cannot be made anew from a snapshot in backup/ and \
+             the log: {why_not}"
+        ),
+    })
 }
 
 /// True of errors that another snapshot would meet too.

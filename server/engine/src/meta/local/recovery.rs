@@ -80,7 +80,7 @@ pub fn open(disk: Arc<dyn Disk>, config: LocalConfig, env: Env) -> Result<Opened
         checkpoint,
         next_number,
     ));
-    local.note_start(rebuilt, log.continues(None))?;
+    local.note_start(rebuilt, log.continues(None).is_ok())?;
     let mut applier = Applier::new(local.clone());
     let tail = log.replay(&local, &mut applier, start, &segments)?;
     log.refuse_if_more_was_durable(head, &tail)?;
@@ -258,11 +258,14 @@ impl Log {
         }
     }
 
-    /// Whether the log goes on from this checkpoint (or begins at its beginning) to its head.
-    pub(super) fn continues(&self, checkpoint: Option<&Checkpoint>) -> bool {
-        match self.head(checkpoint) {
-            Ok(None) | Err(_) => false,
-            Ok(head) => self.segments(head, checkpoint).is_ok(),
+    /// Refuses when the log does not go on from this checkpoint (or begin at its beginning).
+    pub(super) fn continues(&self, checkpoint: Option<&Checkpoint>) -> Result<(), OpenError> {
+        match self.head(checkpoint)? {
+            None => Err(damaged(
+                "The store has neither an index (index.redb) nor a log (log/) that can be read."
+                    .into(),
+            )),
+            head => self.segments(head, checkpoint).map(drop),
         }
     }
 
