@@ -54,7 +54,7 @@ mod types;
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, TryLockError},
     time::Duration,
 };
 
@@ -64,7 +64,10 @@ use crate::{
     auth::Secrets,
     disk::{Disk, real::RealDisk},
     env::Env,
-    maintenance::schedule::Upkeep,
+    maintenance::{
+        backup::{self, Backup},
+        schedule::Upkeep,
+    },
     meta::{
         key::{BucketId, Key, after_prefix, tag},
         local::{recovery, runtime::LocalStore},
@@ -79,7 +82,12 @@ pub use crate::{
     },
     counters::{Counter, Counters},
     error::{Error, ErrorKind, Result},
-    maintenance::{schedule::UpkeepConfig, scrub::ScrubConfig, snapshot::SnapshotInfo},
+    maintenance::{
+        backup::{BackupError, BackupOptions, BackupReport, Progress as BackupProgress},
+        schedule::UpkeepConfig,
+        scrub::ScrubConfig,
+        snapshot::SnapshotInfo,
+    },
     meta::{local::LocalConfig, record::ScrubTally},
     service::{
         multipart::PartWriter,
@@ -187,6 +195,10 @@ pub struct Engine {
 struct Running {
     store: Arc<LocalStore>,
     upkeep: Upkeep,
+    data_dir: PathBuf,
+    env: Env,
+    /// Held while a backup is made.
+    backup: Mutex<()>,
     /// Dropped last: the directory is free only then.
     lock: Mutex<Option<disk::real::LockGuard>>,
 }
@@ -196,6 +208,7 @@ impl Engine {
     pub fn open(config: EngineConfig) -> Result<Engine, OpenError> {
         let (disk, lock) = open_disk(&config.data_dir)?;
         let env = Env::real();
+        let data_dir = config.data_dir.clone();
         let opened = recovery::open(disk, config.local.clone(), env.clone())?;
         let files = opened.local.files.clone();
         let store = LocalStore::start(opened)
@@ -205,7 +218,7 @@ impl Engine {
             meta: store.clone(),
             blobs: Arc::new(files),
             secrets: Secrets::new(&config.signing_secret),
-            env,
+            env: env.clone(),
             inline_max: config.inline_max,
             verify_sample_rate: config.verify_sample_rate,
             counters: Arc::new(Counters::default()),
@@ -218,6 +231,9 @@ impl Engine {
         let running = Running {
             store,
             upkeep,
+            data_dir,
+            env,
+            backup: Mutex::default(),
             lock: Mutex::new(Some(lock)),
         };
         Ok(Engine {
@@ -687,6 +703,21 @@ impl Engine {
         service::blocking(move || running.upkeep.take_snapshot()).await?
     }
 
+    /// Makes a backup of everything that is acknowledged by now in the directory `to`, which is empty or has backups
+    /// of this store. The store goes on meanwhile, but nothing is collected. Waits for the disk.
+    ///
+    /// # Errors
+    /// [`BackupError`], among other reasons when another backup is being made or the engine is closed.
+    pub async fn create_backup(
+        &self,
+        to: impl Into<PathBuf>,
+        options: BackupOptions,
+        mut progress: impl FnMut(&BackupProgress) + Send + 'static,
+    ) -> Result<BackupReport, BackupError> {
+        let (running, to) = (self.running.clone(), to.into());
+        service::blocking(move || running.create_backup(&to, options, &mut progress)).await?
+    }
+
     /// Why the store refuses to write, if it does.
     pub fn stopped(&self) -> Option<String> {
         self.running.store.local().stopped()
@@ -708,7 +739,42 @@ pub struct ScrubStatus {
 pub struct Memory(#[allow(dead_code)] service::Buffer);
 
 impl Running {
+    fn create_backup(
+        &self,
+        to: &Path,
+        options: BackupOptions,
+        progress: &mut dyn FnMut(&BackupProgress),
+    ) -> Result<BackupReport, BackupError> {
+        let _turn = match self.backup.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                return Err(BackupError::Refused(
+                    "Another backup is being made: wait for it to end.".into(),
+                ));
+            }
+        };
+        backup::must_be_apart(&self.data_dir, to)?;
+        let (vault, _lock) = backup::open_vault_disk(to)?;
+        let local = self.store.local();
+        let begun = Backup::begin(local, &self.env, vault, options)?;
+        backup::run(begun, progress, |is_waiting| {
+            if is_waiting {
+                local.apply_now();
+            }
+            match (self.upkeep.is_closing(), local.stopped()) {
+                (false, None) => Ok(()),
+                (_, why) => Err(BackupError::Refused(
+                    why.unwrap_or_else(|| "The store is being closed.".into()),
+                )),
+            }
+        })
+    }
+
     fn close(&self) {
+        self.upkeep.begin_to_close();
+        // A backup sees that at its next step; the directory is nobody else's until then.
+        drop(self.backup.lock());
         self.upkeep.close();
         self.store.close();
         self.lock.lock().expect("no holder panics").take();

@@ -42,11 +42,17 @@ pub enum Bug {
     ForgetSnapshot = 17,
     /// The collector goes on while a backup copies files.
     IgnoreBackup = 18,
+    /// A backup looks at the index before it has what the collector has seen.
+    BackupBeforeApply = 19,
+    /// A backup takes a log file that has grown since the last one for the same.
+    BackupKeepsShortPack = 20,
+    /// A backup is called one before its files are there.
+    ManifestFirst = 21,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 18] = [
+    pub const ALL: [Bug; 21] = [
         Bug::SkipSync,
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
@@ -65,6 +71,9 @@ impl Bug {
         Bug::SnapshotMissesOverlay,
         Bug::ForgetSnapshot,
         Bug::IgnoreBackup,
+        Bug::BackupBeforeApply,
+        Bug::BackupKeepsShortPack,
+        Bug::ManifestFirst,
     ];
 }
 

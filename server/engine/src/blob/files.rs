@@ -39,7 +39,7 @@ pub fn shard_dir(shard: u16) -> String {
     format!("{DIR}/{:02x}/{:02x}", shard >> 8, shard & 0xff)
 }
 
-fn path(id: BlobId) -> String {
+pub(crate) fn path(id: BlobId) -> String {
     format!("{}/{id}", shard_dir(id.shard()))
 }
 
@@ -98,6 +98,12 @@ impl Files {
     /// The least id that may belong to a file that was never committed.
     pub fn lowest_uncommitted(&self) -> BlobId {
         self.shared.lock().floor
+    }
+
+    /// Nothing below `id` is known never to have been committed.
+    pub(crate) fn spare_below(&self, id: BlobId) {
+        let mut state = self.shared.lock();
+        state.floor = state.floor.max(id);
     }
 
     /// Every file of earlier starts is accounted for.
@@ -200,12 +206,7 @@ impl BlobStore for Files {
 
     fn open(&self, id: BlobId, size: u64) -> io::Result<Arc<dyn BlobReader>> {
         let file = self.shared.disk.open(&path(id))?;
-        Ok(Arc::new(FileReader {
-            file,
-            id,
-            size,
-            table: Mutex::default(),
-        }))
+        Ok(Arc::new(FileReader::new(file, id, size)))
     }
 
     fn delete(&self, id: BlobId) -> io::Result<()> {
@@ -445,7 +446,7 @@ fn table(id: BlobId, number: u32, sums: &[u32]) -> Vec<u8> {
     bytes
 }
 
-struct FileReader {
+pub(super) struct FileReader {
     file: Arc<dyn DiskFile>,
     id: BlobId,
     size: u64,
@@ -454,6 +455,16 @@ struct FileReader {
 }
 
 impl FileReader {
+    pub(super) fn new(file: Arc<dyn DiskFile>, id: BlobId, size: u64) -> Self {
+        let table = Mutex::default();
+        Self {
+            file,
+            id,
+            size,
+            table,
+        }
+    }
+
     fn sums(&self, number: u32) -> io::Result<Arc<[u32]>> {
         let mut held = self.table.lock().expect("no holder panics");
         if let Some((at, sums)) = &*held

@@ -12,6 +12,7 @@ use crate::meta::{
     record::Record,
 };
 
+pub(crate) mod copy;
 pub mod files;
 
 /// A store of bodies.

@@ -46,6 +46,8 @@ pub struct RealDisk {
     next_temporary: AtomicU64,
     /// False where files without a name cannot be linked for want of `/proc`.
     unnamed_files: bool,
+    /// Files are opened for reading alone, as a disk wants that must not be written.
+    read_only: bool,
 }
 
 impl RealDisk {
@@ -58,11 +60,43 @@ impl RealDisk {
         Ok(Arc::new(RealDisk::new(File::from(root), unnamed_files)))
     }
 
+    /// Opens the directory `root`, which is there, to look at what it holds: nothing in it can be changed.
+    pub fn open_read_only(root: &Path) -> io::Result<Arc<RealDisk>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(CWD, root, flags, Mode::empty())?;
+        let mut disk = RealDisk::new(File::from(root), false);
+        disk.read_only = true;
+        Ok(Arc::new(disk))
+    }
+
     fn new(root: File, unnamed_files: bool) -> RealDisk {
         RealDisk {
             root: Arc::new(root),
             next_temporary: AtomicU64::new(0),
             unnamed_files,
+            read_only: false,
+        }
+    }
+
+    /// Keeps others from taking the lock on the file `path` by [`RealDisk::lock`]; `WouldBlock` when one has it.
+    /// `None` when there is no such file.
+    pub fn lock_shared(&self, path: &str) -> io::Result<Option<LockGuard>> {
+        let file = match self.open_at(path, OFlags::RDONLY) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => File::from(file?),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(LockGuard { _file: file })),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// Refuses to change what is only looked at.
+    fn changed(&self) -> io::Result<&File> {
+        match self.read_only {
+            true => Err(Errno::ROFS.into()),
+            false => Ok(&self.root),
         }
     }
 
@@ -110,7 +144,7 @@ impl RealDisk {
 
 impl Disk for RealDisk {
     fn create_dir(&self, path: &str) -> io::Result<()> {
-        match mkdirat(&self.root, checked(path), Mode::RWXU) {
+        match mkdirat(self.changed()?, checked(path), Mode::RWXU) {
             Err(Errno::EXIST) => {
                 let status = statat(&self.root, checked(path), AtFlags::empty())?;
                 match FileType::from_raw_mode(status.st_mode) {
@@ -123,22 +157,29 @@ impl Disk for RealDisk {
     }
 
     fn remove_dir(&self, path: &str) -> io::Result<()> {
-        Ok(unlinkat(&self.root, checked(path), AtFlags::REMOVEDIR)?)
+        Ok(unlinkat(
+            self.changed()?,
+            checked(path),
+            AtFlags::REMOVEDIR,
+        )?)
     }
 
     fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile::new(
-            self.open_at(path, OFlags::RDWR)?,
-            None,
-        )))
+        let flags = match self.read_only {
+            true => OFlags::RDONLY,
+            false => OFlags::RDWR,
+        };
+        Ok(Arc::new(RealFile::new(self.open_at(path, flags)?, None)))
     }
 
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.changed()?;
         let fd = self.open_at(path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
         Ok(Arc::new(RealFile::new(fd, None)))
     }
 
     fn create_unnamed(&self, dir: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.changed()?;
         if !self.unnamed_files {
             return self.create_temporary(dir);
         }
@@ -174,11 +215,11 @@ impl Disk for RealDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        rename_new(&self.root, from, to)
+        rename_new(self.changed()?, from, to)
     }
 
     fn unlink(&self, path: &str) -> io::Result<()> {
-        Ok(unlinkat(&self.root, checked(path), AtFlags::empty())?)
+        Ok(unlinkat(self.changed()?, checked(path), AtFlags::empty())?)
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
@@ -423,6 +464,37 @@ mod tests {
         );
         disk.remove_dir("d").unwrap();
         assert_eq!(disk.read_dir("").unwrap(), ["f"]);
+    }
+
+    #[test]
+    fn a_disk_that_is_only_looked_at_cannot_be_changed() {
+        let (dir, disk) = disks().remove(0);
+        disk.create("f").unwrap().write_at(b"bytes", 0).unwrap();
+        let lock = disk.lock("LOCK").unwrap();
+        let looked = RealDisk::open_read_only(dir.path()).unwrap();
+        let blocked = looked.lock_shared("LOCK").unwrap_err();
+        assert_eq!(blocked.kind(), io::ErrorKind::WouldBlock);
+        drop(lock);
+        let shared = [looked.lock_shared("LOCK"), looked.lock_shared("LOCK")];
+        assert!(shared.iter().all(|lock| matches!(lock, Ok(Some(_)))));
+        assert!(disk.lock("LOCK").is_err());
+        assert!(looked.lock_shared("none").unwrap().is_none());
+
+        let file = looked.open("f").unwrap();
+        assert_eq!(contents(&*file), b"bytes");
+        assert!(file.write_at(b"x", 0).is_err());
+        let refused = [
+            looked.create_dir("d").err(),
+            looked.create("g").err(),
+            looked.create_unnamed("").err(),
+            looked.rename("f", "g").err(),
+            looked.unlink("f").err(),
+            looked.remove_dir("d").err(),
+        ];
+        for error in refused {
+            assert_eq!(error.unwrap().kind(), io::ErrorKind::ReadOnlyFilesystem);
+        }
+        assert!(RealDisk::open_read_only(&dir.path().join("none")).is_err());
     }
 
     #[test]

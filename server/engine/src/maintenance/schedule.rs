@@ -138,9 +138,19 @@ impl Upkeep {
         self.round_takes
     }
 
+    /// Whether the threads are about to end.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.stop.is_asked()
+    }
+
+    /// Tells everybody who asks that the threads are about to end.
+    pub(crate) fn begin_to_close(&self) {
+        self.stop.asked.store(true, Ordering::Release);
+    }
+
     /// Ends the threads. Waits for them.
     pub(crate) fn close(&self) {
-        self.stop.asked.store(true, Ordering::Release);
+        self.begin_to_close();
         self.stop.collector.notify();
         self.stop.keeper.notify();
         self.store.local().collection_wanted();

@@ -279,9 +279,7 @@ impl Snapshotter {
     /// A name that no snapshot has: the time, or what comes after the last one when the clock went back.
     fn new_name(&self) -> Result<String> {
         let names = self.local.disk().read_dir(DIR)?;
-        let last = names.iter().filter_map(|name| number_of(name)).max();
-        let number = self.env.clock.now().0.max(last.map_or(0, |last| last + 1));
-        Ok(format!("{number:015}{SUFFIX}"))
+        Ok(free_name(&names, self.env.clock.now()))
     }
 }
 
@@ -295,6 +293,13 @@ impl Writing {
         self.written.push(bytes.len(), rows.len() as u32, sum);
         Ok(())
     }
+}
+
+/// A name that none of these snapshots has.
+pub(crate) fn free_name(names: &[String], now: Timestamp) -> String {
+    let last = names.iter().filter_map(|name| number_of(name)).max();
+    let number = now.0.max(last.map_or(0, |last| last + 1));
+    format!("{number:015}{SUFFIX}")
 }
 
 /// The path of a snapshot.

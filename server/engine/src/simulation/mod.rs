@@ -7,6 +7,7 @@
 //!
 //! Absent: threads. The engine's steps run by hand, so a failing seed replays.
 
+mod backups;
 mod check;
 mod damage;
 pub(crate) mod environment;

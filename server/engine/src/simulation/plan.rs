@@ -18,6 +18,7 @@ pub(super) enum Step {
     PreparePack,
     Snapshot,
     Scrub,
+    Backup,
     Read,
     Scan,
     Write,
@@ -32,7 +33,7 @@ pub(super) enum Step {
 }
 
 /// Each step with the weights it may have.
-const STEPS: [(Step, [u64; 4]); 20] = [
+const STEPS: [(Step, [u64; 4]); 21] = [
     (Step::Commit, [20, 30, 40, 60]),
     (Step::Seal, [0, 2, 4, 10]),
     (Step::Freeze, [0, 0, 2, 4]),
@@ -42,6 +43,7 @@ const STEPS: [(Step, [u64; 4]); 20] = [
     (Step::PreparePack, [0, 1, 3, 8]),
     (Step::Snapshot, [0, 1, 4, 8]),
     (Step::Scrub, [0, 2, 6, 12]),
+    (Step::Backup, [0, 0, 6, 14]),
     (Step::Read, [1, 2, 4, 4]),
     (Step::Scan, [0, 1, 1, 2]),
     (Step::Write, [0, 2, 6, 12]),
@@ -83,6 +85,10 @@ pub(super) struct Plan {
     pub(super) parts: u64,
     /// How often the index is lost between two starts.
     pub(super) index_losses_of_16: u64,
+    /// How often the directory of the backups fails while one is made.
+    pub(super) bad_backups_of_16: u64,
+    /// Files and rows that one step of a backup takes.
+    pub(super) backup_items: usize,
     /// Rows that the collector removes in a step.
     pub(super) free_per_step: usize,
 }
@@ -119,6 +125,8 @@ impl Plan {
             multipart_of_100: one_of([0, 20, 40, 60]),
             parts: one_of([2, 4, 8, 24]),
             index_losses_of_16: one_of([0, 0, 1, 6]),
+            bad_backups_of_16: one_of([0, 0, 2, 6]),
+            backup_items: one_of([1, 3, 16, 256]) as usize,
             free_per_step: one_of([1, 3, 256, 256]) as usize,
         }
     }

@@ -28,6 +28,7 @@ impl World {
             true => self.disk.crash(),
             false => self.disk.restart(),
         }
+        self.backups.start_anew(power_cut);
         self.sync_armed = false;
         self.story
             .tell(&[13, power_cut.into()], || match power_cut {
@@ -41,6 +42,7 @@ impl World {
         self.looks.clear();
         self.seen.clear();
         self.held.clear();
+        self.backups.give_up();
         self.store = None;
         (self.stopped, self.sync_failed) = (false, self.trouble);
     }
@@ -167,6 +169,7 @@ impl World {
         self.calm()?;
         self.writing.clear();
         self.held.clear();
+        self.backups.give_up();
         self.apply()?;
         self.snapshot_now()?;
         self.store().collector.begin(true);
@@ -181,7 +184,8 @@ impl World {
             self.recover()?;
         }
         let again = Found::scan(&self.store().local, 1000)?;
-        again.check_files(&self.disk)
+        again.check_files(&self.disk)?;
+        self.end_of_backups()
     }
 
     /// Ends all accidents; the store writes again if it had stopped.

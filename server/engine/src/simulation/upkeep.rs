@@ -148,7 +148,7 @@ impl World {
         }
     }
 
-    fn may_fail(&self) -> bool {
+    pub(super) fn may_fail(&self) -> bool {
         self.is_index_failing() || self.sync_failed || self.stopped
     }
 

@@ -6,6 +6,7 @@
 use std::{io, sync::Arc};
 
 use super::{
+    backups::Backups,
     check::{self, Found},
     environment::env,
     held::Held,
@@ -75,6 +76,7 @@ pub(super) struct World {
     /// Verbs of the disk fail at random.
     pub(super) trouble: bool,
     pub(super) restarts: u64,
+    pub(super) backups: Backups,
 }
 
 impl World {
@@ -106,6 +108,7 @@ impl World {
             index_failures: 0,
             trouble: false,
             restarts: 0,
+            backups: Backups::new(seed),
         }
     }
 
@@ -147,6 +150,7 @@ impl World {
             Step::PreparePack => self.prepare_pack()?,
             Step::Snapshot => self.snapshot()?,
             Step::Scrub => self.scrub()?,
+            Step::Backup => self.backup()?,
             Step::Read => self.read()?,
             Step::Scan => self.scan()?,
             Step::Write => self.advance_body()?,

@@ -18,35 +18,89 @@ const TEMPORARY: &str = "FORMAT.new";
 /// The file of the index.
 pub const INDEX: &str = "index.redb";
 const INDEX_TEMPORARY: &str = "index.new";
+/// There while a restore is under way, or when one was cut short: files are missing.
+pub(crate) const RESTORING: &str = "RESTORING";
 
 /// Directories of a store.
 pub const DIRECTORIES: [&str; 4] = [packs::DIR, "objects", "quarantine", "backup"];
 
-/// The id of the store in this directory, which is made when there is none.
-pub fn open_or_create(disk: &Arc<dyn Disk>, env: &Env) -> Result<[u8; 16], OpenError> {
+/// What FORMAT says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    version: u32,
+    /// The store in this directory.
+    pub store_id: [u8; 16],
+    /// When it was made, in milliseconds since 1970.
+    pub created: u64,
+    /// All starts from here on count from above this, so that ids of bodies that a restore has lost do not come
+    /// again. 0 when nothing was ever restored.
+    pub incarnation_floor: u32,
+}
+
+/// What the store in this directory is, which is made when there is none.
+pub fn open_or_create(disk: &Arc<dyn Disk>, env: &Env) -> Result<Format, OpenError> {
+    must_not_be_restored(&**disk)?;
     let io = |e| OpenError::io("FORMAT could not be read", e);
-    let bytes = match read(&**disk, FILE).map_err(io)? {
-        Some(bytes) => bytes,
-        None => match read(&**disk, TEMPORARY).map_err(io)? {
+    let format = match read(&**disk, FILE).map_err(io)? {
+        Some(bytes) => decode(&bytes)?,
+        None => match read(&**disk, TEMPORARY).map_err(io)?.map(|b| decode(&b)) {
             // A making or an upgrade of the store was cut short when all but the name was done.
-            Some(bytes) if decode(&bytes).is_ok() => {
+            Some(Ok(format)) => {
                 name(&**disk).map_err(|e| OpenError::io("FORMAT could not be named", e))?;
-                bytes
+                format
             }
             _ => return create(disk, env),
         },
     };
-    let (store_id, version) = decode(&bytes)?;
-    if version < VERSION {
+    if format.version < VERSION {
         // Before anything of the new format is written: older programs then refuse the store.
-        upgrade(&**disk, &bytes).map_err(|e| OpenError::io("FORMAT could not be written", e))?;
+        replace(&**disk, &format).map_err(|e| OpenError::io("FORMAT could not be written", e))?;
     }
     // A copy may have left empty ones out.
     let made = DIRECTORIES
         .iter()
         .try_for_each(|directory| disk.create_dir(directory));
     made.map_err(|e| OpenError::io("a directory could not be made", e))?;
-    Ok(store_id)
+    Ok(format)
+}
+
+/// What the store in this directory is, without a change to it; `None` when there is none.
+pub(crate) fn look(disk: &dyn Disk) -> Result<Option<Format>, OpenError> {
+    let io = |e| OpenError::io("FORMAT could not be read", e);
+    if let Some(bytes) = read(disk, FILE).map_err(io)? {
+        return decode(&bytes).map(Some);
+    }
+    let begun = read(disk, TEMPORARY).map_err(io)?;
+    Ok(begun.and_then(|bytes| decode(&bytes).ok()))
+}
+
+/// Says what a restored store is: in place of what FORMAT says, or where there is none.
+pub(crate) fn put_restored(
+    disk: &dyn Disk,
+    store_id: [u8; 16],
+    created: u64,
+    incarnation_floor: u32,
+) -> io::Result<()> {
+    let format = Format {
+        version: VERSION,
+        store_id,
+        created,
+        incarnation_floor,
+    };
+    replace(disk, &format)
+}
+
+fn must_not_be_restored(disk: &dyn Disk) -> Result<(), OpenError> {
+    match disk.open(RESTORING) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(OpenError::io("RESTORING could not be looked at", error)),
+        Ok(_) => Err(OpenError::Damaged {
+            what: format!(
+                "A restore into the directory was not finished, so files are missing: give the same \
+                 `jay backup restore` again. (Who wants to go without it removes the file {RESTORING}.)"
+            ),
+        }),
+    }
 }
 
 fn read(disk: &dyn Disk, path: &str) -> io::Result<Option<[u8; 64]>> {
@@ -75,22 +129,16 @@ fn write(disk: &dyn Disk, bytes: &[u8]) -> io::Result<()> {
     file.sync_data()
 }
 
-/// Makes a store of an older format one of this: only records that are written from now on differ.
-fn upgrade(disk: &dyn Disk, old: &[u8; 64]) -> io::Result<()> {
-    let (mut store_id, mut created) = ([0; 16], [0; 8]);
-    store_id.copy_from_slice(&old[16..32]);
-    created.copy_from_slice(&old[32..40]);
-    write(
-        disk,
-        &encode(VERSION, store_id, u64::from_le_bytes(created)),
-    )?;
+/// Puts a FORMAT of this version in place of what is there: only records that are written from now on differ.
+fn replace(disk: &dyn Disk, format: &Format) -> io::Result<()> {
+    write(disk, &encode(VERSION, format))?;
     // At every moment one of the two is there.
     disk.sync_dir("")?;
-    disk.unlink(FILE)?;
+    remove_if_there(disk, FILE)?;
     name(disk)
 }
 
-fn create(disk: &Arc<dyn Disk>, env: &Env) -> Result<[u8; 16], OpenError> {
+fn create(disk: &Arc<dyn Disk>, env: &Env) -> Result<Format, OpenError> {
     let packs = match packs::Packs::numbers(&**disk) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         packs => packs.map_err(|e| OpenError::io("the log could not be read", e))?,
@@ -102,10 +150,7 @@ fn create(disk: &Arc<dyn Disk>, env: &Env) -> Result<[u8; 16], OpenError> {
                 .into(),
         });
     }
-    let names = disk
-        .read_dir("")
-        .map_err(|e| OpenError::io("the directory could not be read", e))?;
-    if let Some(name) = names.iter().find(|name| !may_be_ours(name)) {
+    if let Some(name) = foreign_file(&**disk)? {
         return Err(OpenError::Damaged {
             what: format!(
                 "The directory has files that are not Jay's ({name}), so no store was made in it: give \
@@ -117,7 +162,15 @@ fn create(disk: &Arc<dyn Disk>, env: &Env) -> Result<[u8; 16], OpenError> {
     made.map_err(|e| OpenError::io("a new store could not be made", e))
 }
 
-fn make(disk: &Arc<dyn Disk>, env: &Env) -> io::Result<[u8; 16]> {
+/// A file in the directory that no start of Jay has put there.
+pub(crate) fn foreign_file(disk: &dyn Disk) -> Result<Option<String>, OpenError> {
+    let names = disk
+        .read_dir("")
+        .map_err(|e| OpenError::io("the directory could not be read", e))?;
+    Ok(names.into_iter().find(|name| !may_be_ours(name)))
+}
+
+fn make(disk: &Arc<dyn Disk>, env: &Env) -> io::Result<Format> {
     for directory in DIRECTORIES {
         disk.create_dir(directory)?;
     }
@@ -130,17 +183,23 @@ fn make(disk: &Arc<dyn Disk>, env: &Env) -> io::Result<[u8; 16]> {
     drop(index);
     disk.rename(INDEX_TEMPORARY, INDEX)?;
     disk.sync_dir("")?;
-    let store_id = env.random();
-    write(&**disk, &encode(VERSION, store_id, env.clock.now().0))?;
+    let format = Format {
+        version: VERSION,
+        store_id: env.random(),
+        created: env.clock.now().0,
+        incarnation_floor: 0,
+    };
+    write(&**disk, &encode(VERSION, &format))?;
     name(&**disk)?;
-    Ok(store_id)
+    Ok(format)
 }
 
 /// What a first start that was cut short may have left, and what file systems put into their roots.
 fn may_be_ours(name: &str) -> bool {
-    const OURS: [&str; 6] = [
+    const OURS: [&str; 7] = [
         FILE,
         TEMPORARY,
+        RESTORING,
         INDEX,
         INDEX_TEMPORARY,
         "LOCK",
@@ -159,28 +218,36 @@ fn remove_if_there(disk: &dyn Disk, path: &str) -> io::Result<()> {
     }
 }
 
-fn encode(version: u32, store_id: [u8; 16], created: u64) -> Vec<u8> {
+fn encode(version: u32, format: &Format) -> Vec<u8> {
     let mut w = Writer::with_capacity(64);
-    w.raw(MAGIC)
-        .u32(version)
-        .u32(0)
-        .raw(&store_id)
-        .u64(created)
-        .raw(&[0; 20]);
+    w.raw(MAGIC).u32(version).u32(0).raw(&format.store_id);
+    w.u64(format.created).u32(format.incarnation_floor);
+    w.raw(&[0; 16]);
     let mut bytes = w.into_bytes();
     bytes.extend_from_slice(&crc32c(&bytes).to_le_bytes());
     bytes
 }
 
-fn decode(bytes: &[u8; 64]) -> Result<([u8; 16], u32), OpenError> {
+fn decode(bytes: &[u8; 64]) -> Result<Format, OpenError> {
     let damaged = |what: &str| OpenError::Damaged {
         what: format!(
             "The file FORMAT {what}. Put it back from a copy; the store was not touched."
         ),
     };
     let mut r = Reader::new("FORMAT", bytes);
-    let fields = (|| Ok::<_, crate::codec::DecodeError>((r.array("magic")?, r.u32("version")?)))();
-    let (magic, version): ([u8; 8], u32) = fields.map_err(|_| damaged("is too short"))?;
+    let mut fields = || -> Result<_, crate::codec::DecodeError> {
+        let (magic, version): ([u8; 8], _) = (r.array("magic")?, r.u32("version")?);
+        r.u32("flags")?;
+        let format = Format {
+            version,
+            store_id: r.array("store id")?,
+            created: r.u64("created")?,
+            incarnation_floor: r.u32("incarnation floor")?,
+        };
+        Ok((magic, format))
+    };
+    let (magic, format) = fields().map_err(|_| damaged("is too short"))?;
+    let version = format.version;
     if magic != *MAGIC
         || u32::from_le_bytes([bytes[60], bytes[61], bytes[62], bytes[63]]) != crc32c(&bytes[..60])
     {
@@ -194,9 +261,7 @@ fn decode(bytes: &[u8; 64]) -> Result<([u8; 16], u32), OpenError> {
             ),
         });
     }
-    let mut store_id = [0; 16];
-    store_id.copy_from_slice(&bytes[16..32]);
-    Ok((store_id, version))
+    Ok(format)
 }
 
 #[cfg(test)]
@@ -207,16 +272,28 @@ mod tests {
     #[test]
     fn an_older_store_becomes_one_of_this_version_and_a_newer_one_is_refused() {
         let disk: Arc<dyn Disk> = SimulatedDisk::new(1);
-        let id = open_or_create(&disk, &Env::real()).unwrap();
+        let made = open_or_create(&disk, &Env::real()).unwrap();
+        let older = Format {
+            created: 7,
+            incarnation_floor: 9,
+            ..made
+        };
         let set = |version| {
             let file = disk.open(FILE).unwrap();
-            file.write_at(&encode(version, id, 7), 0).unwrap();
+            file.write_at(&encode(version, &older), 0).unwrap();
         };
         let mut bytes = [0; 64];
         set(1);
-        assert_eq!(open_or_create(&disk, &Env::real()).unwrap(), id);
+        let opened = open_or_create(&disk, &Env::real()).unwrap();
+        assert_eq!(
+            opened,
+            Format {
+                version: 1,
+                ..older
+            }
+        );
         disk.open(FILE).unwrap().read_at(&mut bytes, 0).unwrap();
-        assert_eq!(bytes[..], encode(VERSION, id, 7)[..]);
+        assert_eq!(bytes[..], encode(VERSION, &older)[..]);
         for version in [0, VERSION + 1] {
             set(version);
             let refused = open_or_create(&disk, &Env::real()).unwrap_err().to_string();
@@ -239,6 +316,19 @@ mod tests {
             open_or_create(&store, &Env::real()).unwrap_err();
             disk.set_faults(Faults::default());
             assert!(disk.open(FILE).is_err(), "seed {seed}: a new store");
+        }
+    }
+
+    #[test]
+    fn a_restore_that_was_cut_short_is_no_store() {
+        for has_format in [true, false] {
+            let disk: Arc<dyn Disk> = SimulatedDisk::new(1);
+            if has_format {
+                open_or_create(&disk, &Env::real()).unwrap();
+            }
+            disk.create(RESTORING).unwrap();
+            let refused = open_or_create(&disk, &Env::real()).unwrap_err();
+            assert!(refused.to_string().contains("restore"), "{refused}");
         }
     }
 

@@ -102,6 +102,14 @@ impl PackHeader {
         }
     }
 
+    /// Reads the first block of whatever pack it is.
+    pub fn decode_any(block: &[u8]) -> HeaderBlock {
+        if block.iter().all(|&b| b == 0) {
+            return HeaderBlock::Spare;
+        }
+        Self::decode_valid(block).map_or(HeaderBlock::Bad, HeaderBlock::Valid)
+    }
+
     fn decode_valid(block: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("pack header", block);
         if r.array("magic")? != *PACK_MAGIC {

@@ -376,6 +376,11 @@ impl Local {
         *self.applied.lock().expect("no holder panics")
     }
 
+    /// The last lsn that is durable, and so is what the collector has seen.
+    pub(crate) fn durable_lsn(&self) -> u64 {
+        self.overlay.position().lsn
+    }
+
     /// How many rows the overlay still has to hand over, for tests and figures.
     pub fn waiting_rows(&self) -> usize {
         self.overlay.load().0
@@ -408,6 +413,11 @@ impl Local {
 
     pub(crate) fn disk(&self) -> &dyn Disk {
         &*self.disk
+    }
+
+    /// The disk, for who keeps it.
+    pub(crate) fn disk_handle(&self) -> Arc<dyn Disk> {
+        self.disk.clone()
     }
 
     /// Puts rows into the index past the log, as damage would, for tests.

@@ -12,13 +12,14 @@ use crate::{
     disk::{Disk, DiskFile},
     env::Env,
     meta::{
-        key::Key,
+        key::{BlobId, Key},
         local::{
             Local, LocalConfig,
             applier::Applier,
             committer::Committer,
             effects::View,
-            format, index,
+            format::{self, Format},
+            index,
             log::{self, Batch, Hash, HeaderBlock, PAGE_BYTES, PackHeader, Position, Scanned},
             packs::{self, Packs},
             rebuild::{self, Usable},
@@ -40,7 +41,11 @@ pub struct Opened {
 
 /// Opens the store in `disk`, making it when there is none.
 pub fn open(disk: Arc<dyn Disk>, config: LocalConfig, env: Env) -> Result<Opened, OpenError> {
-    let store_id = format::open_or_create(&disk, &env)?;
+    let Format {
+        store_id,
+        incarnation_floor,
+        ..
+    } = format::open_or_create(&disk, &env)?;
     // A process that was killed may leave names that are there but not durable: FORMAT, a spare pack.
     for directory in ["", packs::DIR] {
         disk.sync_dir(directory)
@@ -67,7 +72,8 @@ pub fn open(disk: Arc<dyn Disk>, config: LocalConfig, env: Env) -> Result<Opened
         .max();
     let incarnation = 1 + seen
         .unwrap_or(0)
-        .max(checkpoint.map_or(0, |checkpoint| checkpoint.incarnation));
+        .max(checkpoint.map_or(0, |checkpoint| checkpoint.incarnation))
+        .max(incarnation_floor);
     let next_number = 1 + log.packs.keys().max().copied().unwrap_or(0);
     let start = checkpoint.map_or(Position::default(), |c| c.position());
     let local = Arc::new(Local::new(
@@ -80,6 +86,11 @@ pub fn open(disk: Arc<dyn Disk>, config: LocalConfig, env: Env) -> Result<Opened
         checkpoint,
         next_number,
     ));
+    if incarnation_floor > 0 {
+        // What was committed between the backup and its restore may have a file and no row: it is not destroyed.
+        let first = BlobId::new(incarnation_floor + 1, 0, 0, 0);
+        local.files.spare_below(first);
+    }
     local.note_start(rebuilt, log.continues(None).is_ok())?;
     let mut applier = Applier::new(local.clone());
     let tail = log.replay(&local, &mut applier, start, &segments)?;
