@@ -92,6 +92,14 @@ fn chosen() -> Option<Fault> {
     *CHOSEN.get_or_init(|| {
         let name = std::env::var("JAY_PLANT").ok()?;
         let found = Fault::ALL.iter().find(|fault| format!("{fault:?}") == name);
+        // The benchmark of reads without their checks asks for a bug of the engine.
+        let bug = jay_engine::planted::Bug::ALL
+            .into_iter()
+            .find(|bug| format!("{bug:?}") == name);
+        if bug.is_some() {
+            jay_engine::planted::choose(bug);
+            return None;
+        }
         Some(
             *found.unwrap_or_else(|| {
                 panic!("JAY_PLANT={name} is no fault: see `jay planted-faults`")

@@ -37,6 +37,12 @@ pub struct BodiesArgs {
     /// The nginx binary; without it nothing stands beside Jay's reads
     #[arg(long, value_name = "PATH")]
     nginx: Option<PathBuf>,
+    /// A jay binary with planted bugs, which then reads without checking anything (see bench/README.md)
+    #[arg(long, value_name = "PATH")]
+    unverified: Option<PathBuf>,
+    /// Only the reads take turns
+    #[arg(long)]
+    reads_only: bool,
     /// Rounds of each
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -49,11 +55,30 @@ pub struct BodiesArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Contender {
-    File { mib: usize, writers: u32 },
-    Md5 { cores: u32 },
-    Put { mib: usize, writers: u32 },
-    Get { mib: usize, readers: u32 },
-    Nginx { mib: usize, readers: u32 },
+    File {
+        mib: usize,
+        writers: u32,
+    },
+    Md5 {
+        cores: u32,
+    },
+    Put {
+        mib: usize,
+        writers: u32,
+    },
+    Get {
+        mib: usize,
+        readers: u32,
+    },
+    /// The same from a server that checks no sums.
+    GetUnverified {
+        mib: usize,
+        readers: u32,
+    },
+    Nginx {
+        mib: usize,
+        readers: u32,
+    },
 }
 
 /// What one contender did.
@@ -85,6 +110,22 @@ pub fn run(args: &BodiesArgs, dir: &Path) -> anyhow::Result<Bodies> {
     let binary = Binary::at(&args.jay, &[])?;
     let server = Server::start(&binary, &dir.join("store"))?;
     let jay = Target::of(&server)?;
+    let mut unchecked = args
+        .unverified
+        .as_deref()
+        .map(|path| Binary::at(path, &[]))
+        .transpose()?;
+    if let Some(binary) = &mut unchecked {
+        binary.variables = vec![
+            ("JAY_PLANT", "ReadUnchecked"),
+            ("JAY_VERIFY_SAMPLE_RATE", "0"),
+        ];
+    }
+    let unchecked_server = match &unchecked {
+        Some(binary) => Some(Server::start(binary, &dir.join("store-unverified"))?),
+        None => None,
+    };
+    let unverified = unchecked_server.as_ref().map(Target::of).transpose()?;
     let nginx = args.nginx.as_deref();
     let nginx = nginx.map(|nginx| Nginx::start(nginx, dir)).transpose()?;
 
@@ -106,6 +147,11 @@ pub fn run(args: &BodiesArgs, dir: &Path) -> anyhow::Result<Bodies> {
             readers: 2,
         },
     ];
+    contenders.retain(|contender| !args.reads_only || matches!(contender, Contender::Get { .. }));
+    contenders.extend(unverified.is_some().then_some(Contender::GetUnverified {
+        mib: 64,
+        readers: 2,
+    }));
     contenders.extend(nginx.is_some().then_some(Contender::Nginx {
         mib: 64,
         readers: 2,
@@ -123,6 +169,10 @@ pub fn run(args: &BodiesArgs, dir: &Path) -> anyhow::Result<Bodies> {
                 Contender::Get { readers, .. } => {
                     get_rate(jay.address, "/bodies/file", jay.head(), readers, duration)?
                 }
+                Contender::GetUnverified { readers, .. } => {
+                    let jay = unverified.as_ref().context("only with --unverified")?;
+                    get_rate(jay.address, "/bodies/file", jay.head(), readers, duration)?
+                }
                 Contender::Nginx { readers, .. } => {
                     let nginx = nginx.as_ref().context("only with nginx")?;
                     get_rate(nginx.address, "/file", "", readers, duration)?
@@ -132,6 +182,9 @@ pub fn run(args: &BodiesArgs, dir: &Path) -> anyhow::Result<Bodies> {
         }
     }
     server.stop()?;
+    if let Some(server) = unchecked_server {
+        server.stop()?;
+    }
     Ok(Bodies::new(&contenders, rounds))
 }
 
@@ -159,6 +212,13 @@ impl Bodies {
             mib: 64,
             readers: 2,
         };
+        compare(
+            get,
+            Contender::GetUnverified {
+                mib: 64,
+                readers: 2,
+            },
+        );
         compare(
             get,
             Contender::Nginx {
@@ -409,6 +469,7 @@ impl fmt::Display for Contender {
             Self::Md5 { cores } => write!(f, "md5 x {cores}"),
             Self::Put { mib, writers } => write!(f, "PUT {mib} MiB x {writers}"),
             Self::Get { mib, readers } => write!(f, "GET {mib} MiB x {readers}"),
+            Self::GetUnverified { mib, readers } => write!(f, "unverified {mib} x {readers}"),
             Self::Nginx { mib, readers } => write!(f, "nginx {mib} MiB x {readers}"),
         }
     }

@@ -27,6 +27,8 @@ pub struct Binary {
     pub path: PathBuf,
     /// Arguments that start the server.
     pub arguments: Vec<String>,
+    /// Variables that it gets on top of its configuration.
+    pub variables: Vec<(&'static str, &'static str)>,
 }
 
 impl Binary {
@@ -36,6 +38,7 @@ impl Binary {
         Ok(Self {
             path: found.with_context(|| format!("no jay binary at {}", path.display()))?,
             arguments: arguments.to_vec(),
+            variables: Vec::new(),
         })
     }
 }
@@ -56,6 +59,7 @@ impl<'a> Server<'a> {
         let output = File::options().create(true).append(true).open(&log)?;
         let child = Command::new(&binary.path)
             .args(&binary.arguments)
+            .envs(binary.variables.iter().copied())
             .env("JAY_DATA_DIR", data_dir)
             .env("JAY_LISTEN_ADDR", listen.to_string())
             .env("JAY_ADMIN_ADDR", admin.to_string())

@@ -48,11 +48,13 @@ pub enum Bug {
     BackupKeepsShortPack = 20,
     /// A backup is called one before its files are there.
     ManifestFirst = 21,
+    /// Reads check no sums.
+    ReadUnchecked = 22,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 21] = [
+    pub const ALL: [Bug; 22] = [
         Bug::SkipSync,
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
@@ -74,6 +76,7 @@ impl Bug {
         Bug::BackupBeforeApply,
         Bug::BackupKeepsShortPack,
         Bug::ManifestFirst,
+        Bug::ReadUnchecked,
     ];
 }
 

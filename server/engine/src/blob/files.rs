@@ -501,7 +501,11 @@ impl BlobReader for FileReader {
         let end = range.end.next_multiple_of(block).min(self.size);
         let mut bytes = vec![0; (end - start) as usize];
         self.file.read_at(&mut bytes, start)?;
-        for (i, chunk) in bytes.chunks(BLOCK_BYTES).enumerate() {
+        let checked = match planted::is(Bug::ReadUnchecked) {
+            true => 0,
+            false => bytes.len(),
+        };
+        for (i, chunk) in bytes[..checked].chunks(BLOCK_BYTES).enumerate() {
             let number = (start / block) as usize + i;
             let sums = self.sums((number / SUMS_PER_TABLE) as u32)?;
             if crc32c(chunk) != sums[number % SUMS_PER_TABLE] {

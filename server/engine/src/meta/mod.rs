@@ -15,6 +15,7 @@ use crate::{
         key::{BucketId, Key},
         record::{Location, PartRun, Record},
     },
+    planted::{self, Bug},
     types::{ContentHeaders, ETag, Tags, UploadId},
 };
 
@@ -252,6 +253,9 @@ impl InlineBody {
         self.file.read_at(&mut bytes, self.offset + start)?;
         let first = (start / block) as usize;
         for (i, chunk) in bytes.chunks(BLOCK_BYTES).enumerate() {
+            if planted::is(Bug::ReadUnchecked) {
+                break;
+            }
             if self.sums.get(first + i) != Some(&crate::codec::crc32c(chunk)) {
                 return Err(std::io::Error::new(
                     std::io::ErrorKind::InvalidData,
