@@ -194,9 +194,16 @@ class Load:
 
     def wait_for_acknowledgements(self, each: int) -> None:
         """So many more for every writer."""
-        before = [writer.acknowledged for writer in self.writers]
-        done = lambda: all(writer.acknowledged >= n + each for writer, n in zip(self.writers, before))  # noqa: E731
-        self.wait_until(done, f"{each} acknowledgements for every writer")
+        self.wait_for_more(each, lambda writer: writer.acknowledged, "acknowledgements")
+
+    def wait_for_answers(self, each: int) -> None:
+        """So many more for every writer, refusals too."""
+        self.wait_for_more(each, lambda writer: writer.acknowledged + sum(writer.refused.values()), "answers")
+
+    def wait_for_more(self, each: int, count, what: str) -> None:
+        before = [count(writer) for writer in self.writers]
+        done = lambda: all(count(writer) >= n + each for writer, n in zip(self.writers, before))  # noqa: E731
+        self.wait_until(done, f"{each} more {what} for every writer")
 
     @property
     def refused(self) -> collections.Counter:
