@@ -70,7 +70,8 @@ enum Phase {
     Uploads,
     /// Behind this one: those before it are gone, or held.
     Parts(Option<UploadId>),
-    Free,
+    /// Entries of the free list of files from this row on.
+    Free(Vec<u8>),
     Sweep(Vec<u16>, Suspects),
     /// Something is about to be destroyed because there is no row for it: first the index is held against itself.
     Audit(Box<AuditWalk>, AfterAudit),
@@ -145,12 +146,12 @@ impl Collector {
             },
             Phase::Parts(behind) => match self.free_parts(behind, commit)? {
                 Some(behind) => Phase::Parts(behind),
-                None => Phase::Free,
+                None => Phase::Free(vec![tag::FREE]),
             },
-            Phase::Free => match self.free(commit)? {
-                true => Phase::Free,
-                false if self.sweep => Phase::Sweep(self.local.files.shards()?, Suspects::new()),
-                false => Phase::Cut,
+            Phase::Free(from) => match self.free(&from, commit)? {
+                Some(next) => Phase::Free(next),
+                None if self.sweep => Phase::Sweep(self.local.files.shards()?, Suspects::new()),
+                None => Phase::Cut,
             },
             Phase::Sweep(mut shards, mut suspects) => match shards.pop() {
                 Some(shard) => {
@@ -246,28 +247,35 @@ impl Collector {
         commit_changes(keys.map(Change::delete).collect(), commit)
     }
 
-    /// Removes the files of some entries of the free list, then the entries. True when there may be more.
-    fn free(&mut self, commit: CommitAll) -> Result<bool> {
-        let from = [tag::FREE];
-        let to = after_prefix(&from);
-        let rows = self.local.scan(&from, to.as_deref(), self.free_per_step)?;
-        let ids: Vec<BlobId> = rows
+    /// Removes the files of some entries of the free list, then the entries. Where to go on; `None` behind the last
+    /// one.
+    fn free(&self, from: &[u8], commit: CommitAll) -> Result<Option<Vec<u8>>> {
+        let to = after_prefix(&[tag::FREE]);
+        let rows = self.local.scan(from, to.as_deref(), self.free_per_step)?;
+        let files = &self.local.files;
+        let ids = rows
             .rows
             .iter()
             .filter_map(|(key, _)| match Key::decode(key) {
                 Ok(Key::Free(id)) => Some(id),
                 _ => None,
+            });
+        let gone: Vec<BlobId> = ids
+            .filter(|&id| match files.delete(id) {
+                Ok(()) => true,
+                // It holds nobody else up; its entry stays for the next pass.
+                Err(error) => {
+                    tracing::warn!(blob = %id, %error, "a file could not be removed");
+                    false
+                }
             })
             .collect();
-        if ids.is_empty() {
-            return Ok(false);
+        if !gone.is_empty() {
+            files.sync_deletes(&gone)?;
+            let entries = gone.iter().map(|&id| Change::delete(Key::Free(id)));
+            commit_changes(entries.collect(), commit)?;
         }
-        let files = &self.local.files;
-        ids.iter().try_for_each(|&id| files.delete(id))?;
-        files.sync_deletes(&ids)?;
-        let entries = ids.iter().map(|&id| Change::delete(Key::Free(id)));
-        commit_changes(entries.collect(), commit)?;
-        Ok(rows.next.is_some())
+        Ok(rows.next)
     }
 
     /// Gives up the uploads in some rows that are past their age. Where to go on; `None` behind the last one.

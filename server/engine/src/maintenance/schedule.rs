@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::{
     error::{Error, ErrorKind, Result},
     maintenance::{
+        audit::AuditWalk,
         gc::Collector,
         scrub::{ScrubConfig, Scrubber},
         snapshot::{SnapshotInfo, Snapshotter, Step},
@@ -209,6 +210,7 @@ struct Keeper {
 
 impl Keeper {
     fn run(mut self) {
+        self.look_at_the_index();
         self.look_for_all_bodies();
         let mut next_scrub = Instant::now() + self.config.first_scrub_after;
         let mut next_snapshot = Instant::now() + self.config.snapshot_every;
@@ -236,6 +238,33 @@ impl Keeper {
                 let next = next_scrub.min(next_snapshot).duration_since(now);
                 self.stop.keeper.wait(next.min(NAP));
             }
+        }
+    }
+
+    /// After a start: the index hides nothing. Else it would answer for an hour before a snapshot tells.
+    fn look_at_the_index(&mut self) {
+        let local = self.store.local().clone();
+        let mut walk = match AuditWalk::begin(&local) {
+            Ok(walk) => walk,
+            Err(error) => return tracing::warn!(%error, "the index could not be looked at"),
+        };
+        while !self.stop.is_asked() {
+            match walk.step() {
+                Ok(None) => drop(self.stop.keeper.wait(Duration::from_millis(1))),
+                Ok(Some(findings)) if findings.is_empty() => return,
+                Ok(Some(findings)) => return self.index_is_damaged(&findings.join("; ")),
+                Err(error) => return tracing::warn!(%error, "the index could not be looked at"),
+            };
+        }
+    }
+
+    /// The next start makes the index anew; until then nothing is decided on what it says.
+    fn index_is_damaged(&self, why: &str) {
+        let local = self.store.local();
+        local.index_is_damaged(why);
+        // Made anew a moment ago and wrong again, it is not the disk's fault: going on is better then.
+        if local.rebuilt().is_none() {
+            local.stop("the index is damaged: restart to make it anew");
         }
     }
 
@@ -355,18 +384,13 @@ impl Keeper {
     }
 
     fn try_snapshot(&mut self) -> Result<SnapshotInfo> {
-        let local = self.store.local();
         self.snapshotter.begin()?;
         while !self.stop.is_asked() {
             match self.snapshotter.step()? {
                 Step::More => {}
                 Step::Done(info) => return Ok(info),
                 Step::Damaged(why) => {
-                    local.index_is_damaged(&why);
-                    // Made anew a moment ago and wrong again, it is not the disk's fault: going on is better then.
-                    if local.rebuilt().is_none() {
-                        local.stop("the index is damaged: restart to make it anew");
-                    }
+                    self.index_is_damaged(&why);
                     return Err(Error::new(
                         ErrorKind::InternalError,
                         format!("The index is damaged: {why}."),
