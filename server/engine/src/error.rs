@@ -68,6 +68,10 @@ pub struct Error {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
+/// What a user is told when there is no room.
+pub(crate) const DISK_FULL: &str = "The disk of the store is full: nothing can be added until objects are deleted \
+                                    or the disk has room again.";
+
 /// The result of an engine operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -119,15 +123,14 @@ impl std::error::Error for Error {
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
-        let kind = match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                ErrorKind::InsufficientStorage
-            }
-            std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => {
-                ErrorKind::ObjectCorrupt
-            }
-            _ => ErrorKind::InternalError,
+        let (kind, context) = match error.kind() {
+            _ if crate::disk::is_full(&error) => (ErrorKind::InsufficientStorage, DISK_FULL),
+            std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => (
+                ErrorKind::ObjectCorrupt,
+                "The bytes on the disk are not what was put there.",
+            ),
+            _ => (ErrorKind::InternalError, "The disk under the store failed."),
         };
-        Error::new(kind, "The disk under the store failed.").with_source(error)
+        Error::new(kind, context).with_source(error)
     }
 }

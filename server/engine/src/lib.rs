@@ -62,7 +62,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     auth::Secrets,
-    disk::{Disk, real::RealDisk},
+    disk::real::RealDisk,
     env::Env,
     maintenance::{
         backup::{self, Backup},
@@ -207,9 +207,13 @@ impl Engine {
     /// Opens the store, making it when there is none: recovers, then starts its threads. Waits for the disk.
     pub fn open(config: EngineConfig) -> Result<Engine, OpenError> {
         let (disk, lock) = open_disk(&config.data_dir)?;
+        let total_bytes = disk
+            .total_bytes()
+            .map_err(|e| OpenError::io("the size of the disk is not known", e))?;
+        let local = config.local.fitting(total_bytes);
         let env = Env::real();
         let data_dir = config.data_dir.clone();
-        let opened = recovery::open(disk, config.local.clone(), env.clone())?;
+        let opened = recovery::open(disk, local, env.clone())?;
         let files = opened.local.files.clone();
         let store = LocalStore::start(opened)
             .map_err(|e| OpenError::io("a thread could not be started", e))?;
@@ -787,7 +791,7 @@ impl Drop for Running {
     }
 }
 
-fn open_disk(dir: &Path) -> Result<(Arc<dyn Disk>, disk::real::LockGuard), OpenError> {
+fn open_disk(dir: &Path) -> Result<(Arc<RealDisk>, disk::real::LockGuard), OpenError> {
     let no_access = |source| OpenError::NoAccess {
         dir: dir.to_owned(),
         source,

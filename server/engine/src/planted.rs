@@ -50,11 +50,17 @@ pub enum Bug {
     ManifestFirst = 21,
     /// Reads check no sums.
     ReadUnchecked = 22,
+    /// Rows for which the index had no room are taken for applied.
+    DropFrozenWhenFull = 23,
+    /// A store that once ran short of space stays so.
+    StayShort = 24,
+    /// A store that is short of space takes no deletes.
+    RefuseDeletesWhenShort = 25,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 22] = [
+    pub const ALL: [Bug; 25] = [
         Bug::SkipSync,
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
@@ -77,6 +83,9 @@ impl Bug {
         Bug::BackupKeepsShortPack,
         Bug::ManifestFirst,
         Bug::ReadUnchecked,
+        Bug::DropFrozenWhenFull,
+        Bug::StayShort,
+        Bug::RefuseDeletesWhenShort,
     ];
 }
 

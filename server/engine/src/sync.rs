@@ -7,7 +7,7 @@
 
 #[cfg(not(shuttle))]
 pub(crate) use std::{
-    sync::{Condvar, Mutex, MutexGuard, RwLock, atomic},
+    sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, atomic},
     thread,
 };
 
@@ -15,7 +15,7 @@ pub(crate) use std::{
 pub(crate) use self::scheduled::{Condvar, Mutex, MutexGuard};
 #[cfg(shuttle)]
 pub(crate) use shuttle::{
-    sync::{RwLock, atomic},
+    sync::{RwLock, RwLockReadGuard, atomic},
     thread,
 };
 

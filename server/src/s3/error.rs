@@ -122,8 +122,14 @@ impl Error {
 impl From<jay_engine::Error> for Error {
     fn from(error: jay_engine::Error) -> Self {
         let status = code_and_status(error.kind()).1;
-        if status.is_server_error() && error.kind() != ErrorKind::NotImplemented {
-            tracing::error!(%error, "the engine failed a request");
+        match error.kind() {
+            ErrorKind::NotImplemented => {}
+            // The engine said so when it began; it may be each of thousands of requests.
+            ErrorKind::InsufficientStorage => tracing::debug!(%error, "the disk is full"),
+            _ if status.is_server_error() => {
+                tracing::error!(%error, "the engine failed a request");
+            }
+            _ => {}
         }
         Self::new(error.kind(), error.context())
     }

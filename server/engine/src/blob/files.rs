@@ -16,6 +16,7 @@ use crate::{
     meta::{
         BLOCK_BYTES,
         key::{BlobId, BucketId, Key},
+        local::space::Space,
     },
     planted::{self, Bug},
     sync::{self, Condvar, Mutex, MutexGuard, Race},
@@ -56,6 +57,7 @@ pub struct Shared {
     incarnation: u32,
     state: Mutex<State>,
     syncs: DirectorySyncs,
+    space: Arc<Space>,
 }
 
 #[derive(Default)]
@@ -76,9 +78,21 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Files {
+    /// The files of a directory that no store is open on, to be looked at.
+    pub fn of_others(disk: Arc<dyn Disk>, env: Env) -> Self {
+        let space = Arc::new(Space::new(disk.clone(), 0));
+        Self::new(disk, env, 0, BlobId::default(), space)
+    }
+
     /// The files of a store that is being started for the `incarnation`th time, in which files from `floor`
-    /// on may never have been committed.
-    pub fn new(disk: Arc<dyn Disk>, env: Env, incarnation: u32, floor: BlobId) -> Self {
+    /// on may never have been committed. Bodies are refused while `space` is short.
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        env: Env,
+        incarnation: u32,
+        floor: BlobId,
+        space: Arc<Space>,
+    ) -> Self {
         let state = Mutex::new(State {
             floor,
             ..State::default()
@@ -91,6 +105,7 @@ impl Files {
                 incarnation,
                 state,
                 syncs,
+                space,
             }),
         }
     }
@@ -193,6 +208,7 @@ impl Files {
 
 impl BlobStore for Files {
     fn create(&self) -> io::Result<Box<dyn BlobWriter>> {
+        self.shared.must_have_room()?;
         let id = self.shared.next_id()?;
         let file = self.shared.disk.create_unnamed(&shard_dir(id.shard()));
         match file {
@@ -238,6 +254,17 @@ impl BlobStore for Files {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder panics")
+    }
+
+    /// A body must not take the room that was given back for deletes.
+    fn must_have_room(&self) -> io::Result<()> {
+        match self.space.is_short() {
+            true => Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                "the disk is full",
+            )),
+            false => Ok(()),
+        }
     }
 
     /// A new id in a shard whose directory is durable.
@@ -357,6 +384,7 @@ impl BlobWriter for FileWriter {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.shared.must_have_room()?;
         self.file.write_at(bytes, self.size)?;
         self.sum(bytes);
         let pending = self.size - self.written_back;
@@ -368,6 +396,7 @@ impl BlobWriter for FileWriter {
     }
 
     fn finish(mut self: Box<Self>, description: Description<'_>) -> io::Result<InFlight> {
+        self.shared.must_have_room()?;
         let end = self.end(description);
         self.file.write_at(&end, self.size)?;
         self.file.sync_data()?;

@@ -12,6 +12,14 @@ pub mod simulated;
 
 use std::{io, sync::Arc};
 
+/// True of an error that says that there is no room: on the disk, or for this user.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 /// A directory tree with files, and what makes each change durable.
 pub trait Disk: Send + Sync + 'static {
     /// Makes a directory; fine if it is there. Durable after [`Disk::sync_dir`] of its parent.

@@ -29,7 +29,7 @@ use std::{
 use rustix::{
     fs::{
         Advice, AtFlags, CWD, Dir, FallocateFlags, FileType, Mode, OFlags, RenameFlags, fadvise,
-        fallocate, linkat, mkdirat, openat, renameat, renameat_with, statat, unlinkat,
+        fallocate, fstatvfs, linkat, mkdirat, openat, renameat, renameat_with, statat, unlinkat,
     },
     io::{Errno, retry_on_intr},
 };
@@ -98,6 +98,12 @@ impl RealDisk {
             true => Err(Errno::ROFS.into()),
             false => Ok(&self.root),
         }
+    }
+
+    /// The size of the file system, in bytes.
+    pub fn total_bytes(&self) -> io::Result<u64> {
+        let known = fstatvfs(&self.root)?;
+        Ok(known.f_blocks.saturating_mul(known.f_frsize))
     }
 
     /// Takes the exclusive advisory lock on the file `path`, making the file when there is none;

@@ -15,7 +15,7 @@ use crate::{
         key::{BucketId, Key, after_prefix, tag},
         local::{
             Local,
-            index::{self, IndexRead},
+            index::{self, Index, LongRead},
         },
         record::{BucketStats, Location, PartSet, Record},
     },
@@ -34,14 +34,14 @@ pub type RawRows = Vec<(Vec<u8>, Vec<u8>)>;
 /// Reads all rows of the index in the order that an [`Audit`] wants: without the checkpoint, the free list of part
 /// sets first.
 pub struct RowWalk {
-    look: IndexRead,
+    look: LongRead,
     next: Option<Vec<u8>>,
     is_free_list: bool,
 }
 
 impl RowWalk {
     /// Begins at the first row of a stable look.
-    pub fn new(look: IndexRead) -> Self {
+    pub fn new(look: LongRead) -> Self {
         Self {
             look,
             next: Some(vec![tag::FREE_PART_SET]),
@@ -50,7 +50,7 @@ impl RowWalk {
     }
 
     /// The next rows, perhaps none; `None` behind the last ones.
-    pub fn next_rows(&mut self) -> Result<Option<RawRows>> {
+    pub fn next_rows(&mut self, index: &Index) -> Result<Option<RawRows>> {
         let Some(from) = self.next.take() else {
             return Ok(None);
         };
@@ -61,7 +61,8 @@ impl RowWalk {
             false if from < vec![tag::FREE_PART_SET] => Some(vec![tag::FREE_PART_SET]),
             false => None,
         };
-        let (rows, end) = self.look.range(&from, to.as_deref(), ROWS)?;
+        let range = |table: Option<&_>| index::range(table, &from, to.as_deref(), ROWS);
+        let (rows, end) = index.long(&self.look, range)?;
         self.next = match end {
             Some(end) => Some(above(&end)),
             None if self.is_free_list => {
@@ -84,8 +85,9 @@ pub struct AuditWalk {
 impl AuditWalk {
     /// Begins with a stable look at the index. What waits for it in the overlay is left out on both sides.
     pub fn begin(local: &Local) -> Result<Self> {
-        let look = local.index().read()?;
-        let stated = look.rows()?.saturating_sub(1);
+        let look = local.index().begin_long_read()?;
+        let stated = local.index().long(&look, index::row_count)?;
+        let stated = stated.saturating_sub(1);
         Ok(Self {
             rows: RowWalk::new(look),
             stated,
@@ -94,8 +96,8 @@ impl AuditWalk {
     }
 
     /// Takes the next rows; what does not agree, when all have been there.
-    pub fn step(&mut self) -> Result<Option<Vec<String>>> {
-        match self.rows.next_rows() {
+    pub fn step(&mut self, local: &Local) -> Result<Option<Vec<String>>> {
+        match self.rows.next_rows(local.index()) {
             Ok(Some(rows)) => self.audit.rows(&rows).map(|()| None),
             Ok(None) => Ok(Some(std::mem::take(&mut self.audit).finish(self.stated))),
             Err(error) if index::is_damage(&error) => Ok(Some(vec![error.to_string()])),

@@ -39,8 +39,14 @@ use crate::{
 const FREE_PER_STEP: usize = 256;
 /// Rows of log files that are looked at together.
 const PACK_ROWS: usize = 1000;
+/// Records that are moved together, and their bytes: one by one they would take a page each.
+const MOVES: usize = 256;
+const MOVE_BYTES: usize = 1 << 20;
 /// Log files shorter than a quarter of the usual length that are let be before they are merged.
 const SHORT_PACKS_MAX: usize = 8;
+
+/// Room in the log that a move leaves for others on a full disk, in bytes.
+const ROOM_LEFT: u64 = 256 << 10;
 
 /// Commits transactions and waits for the answers.
 pub type CommitAll<'a> = &'a mut dyn FnMut(Vec<Transaction>) -> Vec<Result<(), CommitError>>;
@@ -161,7 +167,7 @@ impl Collector {
                 None if suspects.is_empty() => self.end_sweep(),
                 None => self.audit(AfterAudit::Suspects(suspects))?,
             },
-            Phase::Audit(mut walk, then) => match walk.step()? {
+            Phase::Audit(mut walk, then) => match walk.step(&self.local)? {
                 None => Phase::Audit(walk, then),
                 Some(findings) if findings.is_empty() => self.audited(then)?,
                 Some(findings) => {
@@ -409,11 +415,29 @@ impl Collector {
         Ok(Some(location == Some(&Location::File(id))))
     }
 
-    /// The log files that neither the index nor the newest snapshot needs for replay.
+    /// The log files that neither the index nor the newest snapshot needs for replay, the first to look at last.
     fn old_packs(&self) -> Result<Vec<u32>> {
         let needed = self.local.first_needed_pack();
-        let numbers = Packs::numbers(self.local.disk())?;
-        Ok(numbers.into_iter().filter(|&n| n < needed).rev().collect())
+        let mut numbers = Packs::numbers(self.local.disk())?;
+        numbers.retain(|&n| n < needed);
+        numbers.reverse();
+        if self.local.full().is_some() {
+            // What takes the least room to give the most comes first.
+            let mut by_live = Vec::with_capacity(numbers.len());
+            for number in numbers {
+                by_live.push((self.live_bytes(number)?, number));
+            }
+            by_live.sort_by_key(|&(live, _)| std::cmp::Reverse(live.unwrap_or(u64::MAX)));
+            numbers = by_live.into_iter().map(|(_, number)| number).collect();
+        }
+        Ok(numbers)
+    }
+
+    fn live_bytes(&self, pack: u32) -> Result<Option<u64>> {
+        Ok(match self.local.get(&Key::Pack(pack))? {
+            Some(Record::Pack(record)) => Some(record.live_bytes),
+            _ => None,
+        })
     }
 
     /// Removes the rows of log files that were removed just before the power went.
@@ -451,10 +475,7 @@ impl Collector {
     /// Removes a log file, begins to move out of it, or lets it be.
     fn judge(&mut self, number: u32, packs: Vec<u32>, commit: CommitAll) -> Result<Phase> {
         // A missing row says nothing: only one that can be read, or a look at every record, does.
-        let live = match self.local.get(&Key::Pack(number))? {
-            Some(Record::Pack(record)) => Some(record.live_bytes),
-            _ => None,
-        };
+        let live = self.live_bytes(number)?;
         if live == Some(0) || (live.is_none() && self.dead.remove(&number)) {
             self.local.packs().remove(number)?;
             self.forget_packs(&[number], commit)?;
@@ -466,8 +487,16 @@ impl Collector {
         let used = file.len()?;
         let quarter = self.local.config.pack_bytes / 4;
         let many_short = packs.len() >= SHORT_PACKS_MAX && used < quarter;
-        let is_dense = live.is_some_and(|live| live * 2 >= used.saturating_sub(PAGE_BYTES));
-        if self.unreadable.contains(&number) || (is_dense && !many_short) {
+        // On a full disk every bit of room counts.
+        let (most, of) = match self.local.full() {
+            Some(_) => (7, 8),
+            None => (1, 2),
+        };
+        let is_dense = live.is_some_and(|live| live * of >= used.saturating_sub(PAGE_BYTES) * most);
+        if self.unreadable.contains(&number)
+            || (is_dense && !many_short)
+            || !self.has_room_for(live.unwrap_or(used))
+        {
             return Ok(Phase::Packs(packs));
         }
         let mut block = vec![0; PAGE_BYTES as usize];
@@ -494,7 +523,13 @@ impl Collector {
         Ok(Phase::Packs(packs))
     }
 
-    /// Moves what lives in the next batch to the end of the log.
+    /// Whether what lives in a log file can be moved out of it. A move that ended halfway for want of space would
+    /// have taken room and given none.
+    fn has_room_for(&self, live: u64) -> bool {
+        self.local.full().is_none() || self.local.packs().room() >= live + live / 16 + ROOM_LEFT
+    }
+
+    /// Moves what lives in the next batches to the end of the log.
     fn move_on(
         &mut self,
         mut mover: Mover,
@@ -506,21 +541,26 @@ impl Collector {
             return Ok(Phase::Packs(packs));
         };
         let len = file.len()?;
-        match log::read_batch(&*file, len, mover.header.epoch, &mover.at)? {
-            Scanned::Batch(batch) => {
-                let moves = self.moves(number, mover.at.offset, &batch)?;
-                if !moves.is_empty() {
-                    for answer in commit(moves) {
-                        match answer {
-                            Ok(()) | Err(CommitError::Refused(_)) => {}
-                            Err(error) => return Err(error.into()),
-                        }
-                    }
-                }
-                mover.at = batch.next;
-                Ok(Phase::Move(mover, packs))
+        let (mut moves, mut batches, mut bytes) = (Vec::new(), 0, 0);
+        let scanned = loop {
+            if batches >= MOVES || moves.len() >= MOVES || bytes >= MOVE_BYTES {
+                break None;
             }
-            Scanned::Bad(why) => {
+            match log::read_batch(&*file, len, mover.header.epoch, &mover.at)? {
+                Scanned::Batch(batch) => {
+                    let more = self.moves(number, mover.at.offset, &batch)?;
+                    bytes += more.iter().map(Transaction::bytes).sum::<usize>();
+                    moves.extend(more);
+                    batches += 1;
+                    mover.at = batch.next;
+                }
+                Scanned::Bad(why) => break Some(why),
+            }
+        };
+        commit_moves(moves, commit)?;
+        match scanned {
+            None => Ok(Phase::Move(mover, packs)),
+            Some(why) => {
                 let epoch = Some(mover.header.epoch);
                 let durable = log::durable_lsn_beyond(&*file, mover.at.offset, len, epoch)?;
                 match self.local.get(&Key::Pack(number))? {
@@ -573,7 +613,8 @@ impl Collector {
                         bytes,
                         sums: record.sums.clone(),
                     }),
-                    blob: None,
+                    upkeep: true,
+                    ..Transaction::default()
                 });
             }
         }
@@ -590,9 +631,23 @@ impl Collector {
     }
 }
 
+fn commit_moves(moves: Vec<Transaction>, commit: CommitAll) -> Result<()> {
+    if moves.is_empty() {
+        return Ok(());
+    }
+    for answer in commit(moves) {
+        match answer {
+            Ok(()) | Err(CommitError::Refused(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
 fn commit_changes(changes: Vec<Change>, commit: CommitAll) -> Result<()> {
     let transaction = Transaction {
         changes,
+        upkeep: true,
         ..Transaction::default()
     };
     commit(vec![transaction])

@@ -187,6 +187,8 @@ fn run_collector(store: &LocalStore, mut collector: Collector, stop: &Stop, ever
                     swept = if sweep { Some(Instant::now()) } else { swept };
                     break;
                 }
+                // On a full disk it comes again soon.
+                Err(error) if error.kind() == ErrorKind::InsufficientStorage => break,
                 Err(error) => {
                     tracing::warn!(%error, "the collector could not finish its pass");
                     break;
@@ -249,7 +251,7 @@ impl Keeper {
             Err(error) => return tracing::warn!(%error, "the index could not be looked at"),
         };
         while !self.stop.is_asked() {
-            match walk.step() {
+            match walk.step(&local) {
                 Ok(None) => drop(self.stop.keeper.wait(Duration::from_millis(1))),
                 Ok(Some(findings)) if findings.is_empty() => return,
                 Ok(Some(findings)) => return self.index_is_damaged(&findings.join("; ")),

@@ -267,6 +267,7 @@ impl Scrubber {
         let record = Record::Scrub(Box::new(walk.position.clone()));
         let transaction = Transaction {
             changes: vec![Change::put(Key::Scrub, record)],
+            upkeep: true,
             ..Transaction::default()
         };
         commit(vec![transaction])

@@ -123,9 +123,10 @@ impl Taking {
         file: Arc<dyn DiskFile>,
         name: String,
     ) -> Result<Self> {
-        let look = local.index().read()?;
-        let checkpoint = look
-            .checkpoint()?
+        let index = local.index();
+        let look = index.begin_long_read()?;
+        let checkpoint = index
+            .long(&look, index::checkpoint)?
             .ok_or_else(|| Error::new(ErrorKind::InternalError, "The index has no rows yet."))?;
         let checkpoint = match planted::is(Bug::SnapshotMissesOverlay) {
             true => local.claimed_checkpoint(checkpoint),
@@ -135,7 +136,7 @@ impl Taking {
             name,
             created: env.clock.now(),
             // The checkpoint itself is in the header.
-            rows: look.rows()?.saturating_sub(1),
+            rows: index.long(&look, index::row_count)?.saturating_sub(1),
             checkpoint,
         };
         let header = encode_header(local.store_id(), &info);
@@ -169,7 +170,7 @@ impl Taking {
     }
 
     fn write(&mut self, mut writing: Box<Writing>) -> Result<Step> {
-        let rows = match writing.rows.next_rows() {
+        let rows = match writing.rows.next_rows(self.local.index()) {
             Err(error) if index::is_damage(&error) => {
                 return Ok(Step::Damaged(error.to_string()));
             }

@@ -39,6 +39,11 @@ pub struct Change {
 const RECORD_BYTES: usize = 256;
 
 impl Transaction {
+    /// True when it puts rows, false when it only deletes.
+    pub fn adds(&self) -> bool {
+        self.changes.iter().any(|change| change.record.is_some())
+    }
+
     /// About how many bytes of the log it needs.
     pub fn bytes(&self) -> usize {
         let body = self.body.as_ref().map_or(0, |body| body.bytes.len());
@@ -150,6 +155,9 @@ pub struct Transaction {
     pub body: Option<Body>,
     /// The file that a change points at; removed again when the transaction is refused.
     pub blob: Option<InFlight>,
+    /// It keeps the store going, or takes rights away, so it is let through on a full disk, although it may
+    /// add a little.
+    pub upkeep: bool,
 }
 
 /// Why a transaction did not happen, or may not have.
@@ -158,7 +166,7 @@ pub enum CommitError {
     /// A precondition did not hold: its place in `requires`.
     #[error("precondition {0} does not hold")]
     Refused(usize),
-    /// Nothing was written: the disk has no room.
+    /// Nothing was written: the disk has no room, or too little for something that is added.
     #[error("the disk is full: {0}")]
     Full(String),
     /// Nothing was written.
@@ -212,6 +220,9 @@ pub trait MetaStore: MetaReader {
     /// Why the store refuses to write until it is restarted, if it does. What it says is not there may then
     /// come back with the restart.
     fn stopped(&self) -> Option<String>;
+
+    /// Why the store takes nothing that is added for now, if so: the disk is full. Deletes go on.
+    fn full(&self) -> Option<String>;
 }
 
 /// What a reader keeps, by keeping this; see [`MetaReader::hold_parts`].

@@ -83,6 +83,8 @@ impl Service {
         let transaction = Transaction {
             requires: vec![Precondition::Is(key.clone(), old)],
             changes: vec![Change::put(key, Record::Bucket(new))],
+            // A full disk is no reason to keep a bucket open.
+            upkeep: !public_read,
             ..Transaction::default()
         };
         self.meta.commit(transaction).await

@@ -49,6 +49,7 @@ impl Service {
                  the object's metadata: use the metadata directive REPLACE.",
             ));
         }
+        self.must_have_room()?;
         let source_row = Key::Object(from.id, source.key.as_str().into());
         // A checksum stays that of the body while only tags or metadata change.
         let mut known = None;

@@ -73,6 +73,14 @@ impl Service {
         }
     }
 
+    /// Refuses what would be added to a full disk, before its bytes have come.
+    fn must_have_room(&self) -> Result<()> {
+        match self.meta.full() {
+            Some(why) => Err(CommitError::Full(why).into()),
+            None => Ok(()),
+        }
+    }
+
     /// The bucket, if the caller may do this to it.
     fn bucket(
         &self,

@@ -59,6 +59,7 @@ impl Service {
         let bucket = self.bucket(caller, Action::MultipartCreate, name, Some(key))?;
         check_metadata(&options.metadata)?;
         let checksum_type = type_of(options.checksum_algorithm, options.checksum_type)?;
+        self.must_have_room()?;
         let id = UploadId(self.env.unique_id());
         let record = UploadRecord {
             initiated: self.env.clock.now(),
@@ -156,6 +157,7 @@ impl Service {
         }
         let upload = self.upload(&bucket, key, id)?;
         choose_algorithm(&upload, &mut options)?;
+        self.must_have_room()?;
         let mut requires = Requirements::bucket(name, &bucket);
         requires.add_upload(&bucket, key, id);
         Ok(PartWriter {

@@ -38,6 +38,7 @@ impl Service {
     ) -> Result<ObjectWriter> {
         let bucket = self.bucket(caller, Action::ObjectPut, name, Some(key))?;
         check_metadata(&options.metadata)?;
+        self.must_have_room()?;
         let expected = PartOptions {
             size: options.size,
             content_md5: options.content_md5,

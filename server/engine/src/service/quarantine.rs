@@ -196,6 +196,7 @@ pub(crate) fn set(
     Transaction {
         requires: vec![is],
         changes: vec![Change::put(row, Record::Object(Box::new(record)))],
+        upkeep: true,
         ..Transaction::default()
     }
 }

@@ -119,6 +119,12 @@ pub(super) struct Intent {
 }
 
 impl Intent {
+    /// True when it only deletes.
+    pub(super) fn only_deletes(&self) -> bool {
+        let is_delete = |(_, edit): &(Key, Edit)| matches!(edit, Edit::Delete);
+        self.changes.iter().all(is_delete)
+    }
+
     /// A transaction of the collector: it deletes, and it moves bodies.
     pub(super) fn of_collector(transaction: &Transaction) -> Self {
         let changes = transaction.changes.iter();

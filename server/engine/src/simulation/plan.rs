@@ -106,6 +106,7 @@ impl Plan {
             overlay_bytes_max: one_of([16 << 10, 64 << 10, 1 << 20, 1 << 20]) as usize,
             apply_rows: one_of([8, 40, 200, 1000]) as usize,
             index_cache_bytes: one_of([64 << 10, 256 << 10, 512 << 10, 1 << 20]) as usize,
+            ballast_bytes: one_of([0, 16, 16, 64]) << 10,
             ..LocalConfig::default()
         };
         Self {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     check::{self, Found},
-    model,
+    model, traffic,
     world::{Outcome, Store, World},
 };
 use crate::{
@@ -45,6 +45,7 @@ impl World {
         self.backups.give_up();
         self.store = None;
         (self.stopped, self.sync_failed) = (false, self.trouble);
+        self.may_be_short = self.trouble;
     }
 
     /// An orderly end of the process and a new start.
@@ -203,7 +204,26 @@ impl World {
             self.close_dead(cut);
             self.recover()?;
         }
-        Ok(())
+        self.must_write()
+    }
+
+    /// With room on the disk the store takes writes, whatever was before, and without another start.
+    fn must_write(&mut self) -> Outcome {
+        self.apply()?;
+        self.prepare_pack()?;
+        if let Some(why) = self.store().local.full() {
+            return Err(format!("the disk has room, but the store has not: {why}"));
+        }
+        let (transactions, intents) = traffic::certain(self);
+        let keys: Vec<_> = intents.iter().map(|i| i.changes[0].0.clone()).collect();
+        self.commit_batch(transactions, intents)?;
+        match keys
+            .iter()
+            .find(|key| !self.acknowledged.rows.contains_key(key))
+        {
+            Some(key) => Err(format!("{key:?} was refused")),
+            None => Ok(()),
+        }
     }
 
     /// Brings everything to rest: durable, sealed, the process gone, the power off and on.

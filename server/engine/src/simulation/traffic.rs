@@ -58,6 +58,30 @@ pub(super) fn batch(world: &mut World) -> Outcome<(Vec<Transaction>, Vec<Intent>
     Ok((transactions, intents))
 }
 
+/// A new bucket and an object in it, which nothing may refuse.
+pub(super) fn certain(world: &mut World) -> (Vec<Transaction>, Vec<Intent>) {
+    let bucket = (String::from("last"), BucketId(world.next_bucket));
+    world.next_bucket += 1;
+    let record = BucketRecord {
+        id: bucket.1,
+        owner: AccountId(7),
+        created: Timestamp(world.next_bucket),
+        public_read: false,
+    };
+    let row = (
+        Key::Bucket(bucket.0.clone()),
+        Edit::Put(Row::Bucket(record)),
+    );
+    let object = bodies::object(world, None);
+    let key = Key::Object(bucket.1, any_key(world));
+    [
+        finish(Vec::new(), vec![row], None, None),
+        put_body(key, object, is_bucket(&bucket), None),
+    ]
+    .into_iter()
+    .unzip()
+}
+
 /// For the reader of a story.
 pub(super) fn describe(intents: &[Intent]) -> String {
     let one = |intent: &Intent| {
@@ -93,6 +117,10 @@ fn transaction(world: &mut World, staged: &State) -> Outcome<Option<Made>> {
     }
     if world.dice.below(100) < world.plan.multipart_of_100 {
         return multipart::transaction(world, staged, &buckets);
+    }
+    // They must go on.
+    if world.store().local.full().is_some() && world.dice.of_16(5) {
+        return Ok(Some(delete_objects(world, staged, &buckets)));
     }
     let made = match world.dice.below(100) {
         0..3 => create_bucket(world),
@@ -341,6 +369,7 @@ fn finish(
         changes: changes.iter().map(change).collect(),
         body,
         blob,
+        upkeep: false,
     };
     let intent = Intent {
         requires,

@@ -3,7 +3,7 @@
 use super::{
     model::Intent,
     traffic,
-    world::{Outcome, World},
+    world::{Outcome, Round, World},
 };
 use crate::{
     disk::Disk,
@@ -110,32 +110,33 @@ impl World {
         let mut others = Some((others, intents));
         let (was_stopped, mut rounds, mut wrong) = (self.stopped, Vec::new(), None);
         let store = self.store.as_mut().expect("open between steps");
-        let committer = &mut store.committer;
+        let (committer, local) = (&mut store.committer, &store.local);
         let done = store.scrubber.step(&mut |transactions: Vec<Transaction>| {
             if let Some((others, intents)) = others.take() {
-                rounds.push((intents, committer.commit(others)));
+                rounds.push(Round::commit(committer, local, others, intents));
             }
             let is_quarantine = transactions.iter().any(quarantines);
             let intents: Vec<Intent> = transactions.iter().map(|_| Intent::default()).collect();
-            let answers = committer.commit(transactions);
+            let round = Round::commit(committer, local, transactions, intents);
+            let answers = round.answers.clone();
             match (is_quarantine, &answers[0]) {
                 (true, Ok(())) => wrong = Some("an object that is whole was put into quarantine"),
                 (true, Err(CommitError::Refused(_))) => {}
-                _ => rounds.push((intents, answers.clone())),
+                _ => rounds.push(round),
             }
             answers
         });
         if let Some((others, intents)) = others {
-            rounds.push((intents, committer.commit(others)));
+            rounds.push(Round::commit(committer, local, others, intents));
         }
         let fired = self.note_failed_sync();
         self.story
             .tell(&[33, matches!(done, Ok(Some(_))).into()], || {
                 format!("scrub: {done:?}")
             });
-        for (intents, answers) in rounds {
-            if !intents.is_empty() {
-                self.judge(intents, answers, fired)?;
+        for round in rounds {
+            if !round.intents.is_empty() {
+                self.judge(round, fired)?;
             }
         }
         self.stopped |= self.store().local.stopped().is_some();

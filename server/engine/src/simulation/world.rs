@@ -16,7 +16,10 @@ use super::{
     traffic::{self, Look, Seen, Upload, Writing},
 };
 use crate::{
-    disk::simulated::{Faults, SimulatedDisk, random::Random},
+    disk::{
+        is_full,
+        simulated::{Faults, SimulatedDisk, random::Random},
+    },
     env::Env,
     maintenance::{
         gc::Collector,
@@ -75,6 +78,8 @@ pub(super) struct World {
     pub(super) index_failures: u64,
     /// Verbs of the disk fail at random.
     pub(super) trouble: bool,
+    /// They did in the life of this process, so it may be short of space.
+    pub(super) may_be_short: bool,
     pub(super) restarts: u64,
     pub(super) backups: Backups,
 }
@@ -107,6 +112,7 @@ impl World {
             stopped: false,
             index_failures: 0,
             trouble: false,
+            may_be_short: false,
             restarts: 0,
             backups: Backups::new(seed),
         }
@@ -196,23 +202,32 @@ impl World {
         if transactions.is_empty() {
             return Ok(());
         }
-        let answers = self.store().committer.commit(transactions);
+        self.commit_batch(transactions, intents)
+    }
+
+    pub(super) fn commit_batch(
+        &mut self,
+        transactions: Vec<Transaction>,
+        intents: Vec<Intent>,
+    ) -> Outcome {
+        let store = self.store();
+        let round = Round::commit(&mut store.committer, &store.local, transactions, intents);
         let fired = self.note_failed_sync();
-        self.judge(intents, answers, fired)
+        self.judge(round, fired)
     }
 
     /// Holds the answers to a batch against the model, which takes over what was acknowledged.
-    pub(super) fn judge(
-        &mut self,
-        intents: Vec<Intent>,
-        answers: Vec<Result<(), CommitError>>,
-        fired: bool,
-    ) -> Outcome {
-        let numbers = [4, intents.len() as u64, digest(&answers)];
+    pub(super) fn judge(&mut self, round: Round, fired: bool) -> Outcome {
+        let numbers = [4, round.intents.len() as u64, digest(&round.answers)];
         self.story.tell(&numbers, || {
-            format!("commit {}: {answers:?}", traffic::describe(&intents))
+            let what = traffic::describe(&round.intents);
+            format!("commit {what}: {:?}", round.answers)
         });
         let excused = fired || self.stopped || self.is_index_failing();
+        let (intents, answers) = round.without_refused(self.may_be_short, excused)?;
+        if intents.is_empty() {
+            return Ok(());
+        }
         let all = |is: fn(&CommitError) -> bool| {
             answers.iter().all(|answer| answer.as_ref().is_err_and(is))
         };
@@ -229,7 +244,7 @@ impl World {
         if self.stopped {
             return Err(format!("a stopped store answered {answers:?}"));
         }
-        if all(|e| matches!(e, CommitError::Failed(_) | CommitError::Full(_))) {
+        if all(|e| matches!(e, CommitError::Failed(_))) {
             return match excused {
                 true => Ok(()),
                 false => Err(format!(
@@ -304,35 +319,36 @@ impl World {
                 };
                 if !rivals.early.is_empty() {
                     let (early, intents): (Vec<_>, _) = rivals.early.into_iter().unzip();
-                    rounds.push((false, intents, committer.commit(early)));
+                    rounds.push(Round::commit(committer, local, early, intents));
                 }
                 if let Some((others, intents)) = others.take_if(|_| !is_late) {
-                    rounds.push((false, intents, committer.commit(others)));
+                    rounds.push(Round::commit(committer, local, others, intents));
                 }
                 let intents = transactions.iter().map(Intent::of_collector).collect();
-                let answers = committer.commit(transactions);
-                rounds.push((true, intents, answers.clone()));
+                let mut round = Round::commit(committer, local, transactions, intents);
+                round.is_collector = true;
+                let answers = round.answers.clone();
+                rounds.push(round);
                 if !rivals.late.is_empty() {
                     let (late, intents): (Vec<_>, _) = rivals.late.into_iter().unzip();
-                    rounds.push((false, intents, committer.commit(late)));
+                    rounds.push(Round::commit(committer, local, late, intents));
                 }
                 answers
             });
             if let Some((others, intents)) = others {
-                rounds.push((false, intents, committer.commit(others)));
+                rounds.push(Round::commit(committer, local, others, intents));
             }
             let fired = self.note_failed_sync();
             let numbers = [7, matches!(done, Ok(true)).into(), rounds.len() as u64];
             self.story.tell(&numbers, || format!("collect: {done:?}"));
-            let excused = fired || was_stopped || self.is_index_failing();
-            for (is_collector, intents, answers) in rounds {
-                if is_collector {
+            let is_short = self.store().local.full().is_some();
+            let excused = fired || was_stopped || self.is_index_failing() || is_short;
+            for round in rounds {
+                if round.is_collector {
                     let may = |intent| self.must_be_tidying(intent);
-                    intents.iter().try_for_each(may)?;
+                    round.intents.iter().try_for_each(may)?;
                 }
-                if !intents.is_empty() {
-                    self.judge(intents, answers, fired)?;
-                }
+                self.judge(round, fired)?;
             }
             self.stopped |= self.store().local.stopped().is_some();
             match done {
@@ -350,7 +366,7 @@ impl World {
         self.acknowledged.must_be_tidying(intent, is_held)
     }
 
-    fn prepare_pack(&mut self) -> Outcome {
+    pub(super) fn prepare_pack(&mut self) -> Outcome {
         let done = self.store().local.prepare_pack();
         let fired = self.note_failed_sync();
         self.story.tell(&[8, done.is_ok().into()], || {
@@ -443,6 +459,7 @@ impl World {
             false => Faults::default(),
         };
         self.sync_failed |= self.trouble;
+        self.may_be_short |= self.trouble;
         self.story
             .tell(&[19, self.trouble.into()], || format!("{faults:?}"));
         self.disk.set_faults(faults);
@@ -454,9 +471,11 @@ impl World {
         self.store.as_mut().expect("open between steps")
     }
 
-    /// Lets it pass that a body could not be written when a sync has failed, or the power is gone.
+    /// Lets it pass that a body could not be written when a sync has failed, the power is gone, or the store is
+    /// short of space.
     pub(super) fn excuse(&mut self, error: io::Error) -> Outcome {
-        match self.note_failed_sync() || self.is_failing() {
+        let is_short = is_full(&error) && self.store().local.full().is_some();
+        match self.note_failed_sync() || self.is_failing() || is_short {
             true => Ok(()),
             false => Err(format!("a body could not be written: {error}")),
         }
@@ -481,6 +500,71 @@ impl World {
 
     pub(super) fn bucket_key(&self, n: u64) -> Key {
         Key::Bucket(format!("bucket-{n}"))
+    }
+}
+
+/// A batch with its answers.
+pub(super) struct Round {
+    pub(super) intents: Vec<Intent>,
+    pub(super) answers: Vec<Result<(), CommitError>>,
+    is_collector: bool,
+    /// Whether the store was short of space before and behind it, and so much so that it takes no deletes.
+    was_short: bool,
+    is_short: bool,
+    is_overlay_full: bool,
+}
+
+impl Round {
+    pub(super) fn commit(
+        committer: &mut Committer,
+        local: &Local,
+        transactions: Vec<Transaction>,
+        intents: Vec<Intent>,
+    ) -> Self {
+        let was_short = local.full().is_some();
+        let is_overlay_full = local.is_overlay_full();
+        Self {
+            answers: committer.commit(transactions),
+            intents,
+            is_collector: false,
+            was_short,
+            is_short: local.full().is_some(),
+            is_overlay_full,
+        }
+    }
+
+    /// Without those that were refused for want of space, and rightly so.
+    #[allow(clippy::type_complexity)]
+    fn without_refused(
+        self,
+        may_be_short: bool,
+        excused: bool,
+    ) -> Outcome<(Vec<Intent>, Vec<Result<(), CommitError>>)> {
+        if (self.was_short || self.is_short) && !may_be_short {
+            return Err("the store is short of space without a cause".into());
+        }
+        let (mut intents, mut answers) = (Vec::new(), Vec::new());
+        for (intent, answer) in self.intents.into_iter().zip(self.answers) {
+            let is_refused = matches!(answer, Err(CommitError::Full(_)));
+            let is_stopped = matches!(answer, Err(CommitError::Stopped(_)));
+            let only_deletes = intent.only_deletes();
+            let what = || traffic::describe(std::slice::from_ref(&intent));
+            if is_refused && !self.is_short {
+                return Err(format!("there was no room for {}, but for others", what()));
+            }
+            if is_refused && only_deletes && !self.is_overlay_full && !excused {
+                return Err(format!("a short store refused {}", what()));
+            }
+            let may_be_taken = only_deletes || self.is_collector || is_stopped;
+            if !is_refused && self.was_short && !may_be_taken {
+                return Err(format!("a short store decided on {}", what()));
+            }
+            if !is_refused {
+                intents.push(intent);
+                answers.push(answer);
+            }
+        }
+        Ok((intents, answers))
     }
 }
 
@@ -511,7 +595,7 @@ impl Store {
 }
 
 fn digest(answers: &[Result<(), CommitError>]) -> u64 {
-    answers.iter().fold(0, |hash, answer| {
+    answers.iter().fold(0, |hash: u64, answer| {
         let n = match answer {
             Ok(()) => 1,
             Err(CommitError::Refused(i)) => 8 + *i as u64,
@@ -519,6 +603,6 @@ fn digest(answers: &[Result<(), CommitError>]) -> u64 {
             Err(CommitError::Failed(_)) => 3,
             Err(CommitError::Stopped(_)) => 4,
         };
-        hash * 31 + n
+        hash.wrapping_mul(31).wrapping_add(n)
     })
 }

@@ -62,7 +62,7 @@ impl Pruning {
         }
         let old = kept.split_off(keep.max(1).min(kept.len()));
         let removed = remove_small(vault, &kept, &old).map_err(not_removed)?;
-        let files = Files::new(vault.disk.clone(), env.clone(), 0, BlobId::default());
+        let files = Files::of_others(vault.disk.clone(), env.clone());
         let shards = files.shards().map_err(not_removed)?.into();
         Ok(Self {
             files,

@@ -28,7 +28,7 @@ use crate::{
         verify::{BodyCheck, Depth, Progress as Checked},
     },
     meta::{
-        key::{BlobId, Key},
+        key::Key,
         record::{Location, Record},
     },
     types::UploadId,
@@ -73,7 +73,7 @@ impl Verify {
             ..Progress::default()
         };
         Ok(Self {
-            files: Files::new(vault.disk.clone(), env.clone(), 0, BlobId::default()),
+            files: Files::of_others(vault.disk.clone(), env.clone()),
             state: State::Packs(manifest.packs.iter().copied().collect(), None),
             vault,
             bodies,

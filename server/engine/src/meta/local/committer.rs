@@ -5,13 +5,13 @@
 //! be written or synced is never written again by this process: after a failed sync the page cache may
 //! show bytes that the disk does not have.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
 
 use crate::{
-    disk::DiskFile,
-    error::{Error, ErrorKind},
+    disk::{DiskFile, is_full},
+    error::Error,
     meta::{
         Body, CommitError, Transaction,
         local::{
@@ -22,6 +22,9 @@ use crate::{
     },
     planted::{self, Bug},
 };
+
+/// What part of a log file stays for deletes on a full disk.
+const KEPT_FOR_DELETES: u64 = 64;
 
 /// See the module.
 pub struct Committer {
@@ -68,22 +71,110 @@ impl Committer {
                 .map(|_| Err(CommitError::Stopped(why.clone())))
                 .collect();
         }
+        match self.local.full() {
+            Some(why) => self.commit_while_full(transactions, why),
+            None => match self.commit_all(transactions) {
+                Ok(answers) => answers,
+                Err(NoRoom(transactions, why)) => self.commit_while_full(transactions, why),
+            },
+        }
+    }
+
+    /// Commits what makes room and refuses the rest, about which nothing is decided.
+    fn commit_while_full(
+        &mut self,
+        transactions: Vec<Transaction>,
+        why: String,
+    ) -> Vec<Result<(), CommitError>> {
+        let is_taken = self.taken_while_full(&transactions);
+        let taken = transactions.into_iter().zip(&is_taken);
+        let taken: Vec<Transaction> = taken
+            .filter_map(|(transaction, &is_taken)| is_taken.then_some(transaction))
+            .collect();
+        let mut answers = match self.commit_all(taken) {
+            Ok(answers) => answers,
+            Err(NoRoom(taken, why)) => {
+                let full = CommitError::Full(why);
+                taken.iter().map(|_| Err(full.clone())).collect()
+            }
+        }
+        .into_iter();
+        let full = CommitError::Full(why);
+        let answer = |is_taken| match is_taken {
+            true => answers.next().expect("one answer a transaction"),
+            false => Err(full.clone()),
+        };
+        is_taken.into_iter().map(answer).collect()
+    }
+
+    /// Which transactions are for a store that is short of space.
+    fn taken_while_full(&self, transactions: &[Transaction]) -> Vec<bool> {
+        // What the collector moves must leave room in the log for deletes.
+        let mut room = match self.local.packs.has_spare() {
+            true => u64::MAX,
+            false => {
+                let kept = self.local.config.pack_bytes / KEPT_FOR_DELETES;
+                self.capacity.saturating_sub(self.at.offset + kept)
+            }
+        };
+        let is_overlay_full = self.local.is_overlay_full();
+        let is_taken = |transaction: &Transaction| {
+            if is_overlay_full {
+                return false;
+            }
+            if !transaction.adds() {
+                return transaction.upkeep || !planted::is(Bug::RefuseDeletesWhenShort);
+            }
+            let left = room.checked_sub(transaction.bytes() as u64);
+            room = left.unwrap_or(room);
+            transaction.upkeep && left.is_some()
+        };
+        transactions.iter().map(is_taken).collect()
+    }
+
+    /// Commits what can be, and answers each, unless there is no room for the batch: then nothing was done.
+    fn commit_all(
+        &mut self,
+        transactions: Vec<Transaction>,
+    ) -> Result<Vec<Result<(), CommitError>>, NoRoom> {
         let encoded: Vec<Vec<u8>> = transactions
             .iter()
             .map(|t| log::encode_changes(&t.changes))
             .collect();
         if let Err(error) = self.make_room(&transactions, &encoded) {
-            let answer = not_written(error);
-            return transactions.iter().map(|_| Err(answer.clone())).collect();
+            return self.not_written(transactions, &error);
         }
         let local = self.local.clone();
-        match self.decide(&local, &transactions, &encoded) {
-            Ok((view, builder, answers)) => self.write(view, builder, transactions, answers),
-            Err(error) => {
-                let answer = CommitError::Failed(error.to_string());
-                transactions.iter().map(|_| Err(answer.clone())).collect()
+        loop {
+            let generation = local.index.generation();
+            match self.decide(&local, &transactions, &encoded) {
+                Ok((view, builder, answers)) => {
+                    return self.write(view, builder, transactions, answers);
+                }
+                Err(error) if local.index.await_reopening(&error, generation) => {}
+                Err(error) => {
+                    let answer = CommitError::Failed(error.to_string());
+                    return Ok(transactions.iter().map(|_| Err(answer.clone())).collect());
+                }
             }
         }
+    }
+
+    fn not_written(
+        &self,
+        transactions: Vec<Transaction>,
+        error: &io::Error,
+    ) -> Result<Vec<Result<(), CommitError>>, NoRoom> {
+        if is_full(error) {
+            return Err(NoRoom(transactions, self.note_full(error)));
+        }
+        let answer = CommitError::Failed(format!("the log could not be continued: {error}"));
+        Ok(transactions.iter().map(|_| Err(answer.clone())).collect())
+    }
+
+    fn note_full(&self, error: &io::Error) -> String {
+        self.local.note_full("the log", error);
+        format!("no room for the log: {error}")
     }
 
     /// Writes an empty batch that says that everything before it is durable, unless the last one does.
@@ -91,7 +182,10 @@ impl Committer {
         if self.sealed || self.local.stopped().is_some() {
             return false;
         }
-        if self.make_room(&[], &[]).is_err() {
+        if let Err(error) = self.make_room(&[], &[]) {
+            if is_full(&error) {
+                self.note_full(&error);
+            }
             return false;
         }
         self.append(BatchBuilder::new(self.local.epoch, &self.at))
@@ -117,10 +211,14 @@ impl Committer {
                 view.apply(located)?;
             }
         }
-        self.append(builder)
-            .map_err(|e| Error::new(ErrorKind::InternalError, e.to_string()))?;
+        self.append(builder)?;
         view.publish(self.at);
         Ok(())
+    }
+
+    /// True when the log says that everything in it is durable.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed
     }
 
     /// The point behind the last durable batch.
@@ -129,11 +227,7 @@ impl Committer {
     }
 
     /// Goes on in a fresh pack when the batch might not fit into this one.
-    fn make_room(
-        &mut self,
-        transactions: &[Transaction],
-        encoded: &[Vec<u8>],
-    ) -> Result<(), Error> {
+    fn make_room(&mut self, transactions: &[Transaction], encoded: &[Vec<u8>]) -> io::Result<()> {
         let records: usize = transactions
             .iter()
             .zip(encoded)
@@ -167,6 +261,12 @@ impl Committer {
         self.pack = file;
         self.at.pack = number;
         self.at.offset = PAGE_BYTES;
+        self.note_rest();
+    }
+
+    fn note_rest(&self) {
+        let rest = self.capacity.saturating_sub(self.at.offset);
+        self.local.packs.set_rest(rest);
     }
 
     #[allow(clippy::type_complexity)]
@@ -213,21 +313,24 @@ impl Committer {
         builder: BatchBuilder,
         transactions: Vec<Transaction>,
         answers: Vec<Result<(), CommitError>>,
-    ) -> Vec<Result<(), CommitError>> {
+    ) -> Result<Vec<Result<(), CommitError>>, NoRoom> {
         if builder.count() == 0 {
-            return answers;
+            return Ok(answers);
         }
         if planted::is(Bug::ApplyBeforeSync) {
             self.local
                 .apply_unsynced(&view.staged_rows(), self.at, builder.count());
         }
-        if let Err(stopped) = self.append(builder) {
+        if let Err(error) = self.append(builder) {
+            if let CommitError::Full(why) = error {
+                return Err(NoRoom(transactions, why));
+            }
             // Whether the batch is on disk is unknown, so its files stay until the restart has decided.
             transactions
                 .into_iter()
                 .filter_map(|t| t.blob)
                 .for_each(|blob| blob.keep());
-            return answers.iter().map(|_| Err(stopped.clone())).collect();
+            return Ok(answers.iter().map(|_| Err(error.clone())).collect());
         }
         view.publish(self.at);
         if self.local.is_apply_due() {
@@ -238,10 +341,11 @@ impl Committer {
                 blob.keep();
             }
         }
-        answers
+        Ok(answers)
     }
 
-    /// One write, one sync.
+    /// One write, one sync. A batch that found no room lacks its footer at least, so it is no part of the log,
+    /// which goes on in another pack.
     fn append(&mut self, builder: BatchBuilder) -> Result<(), CommitError> {
         let count = builder.count();
         let (batch, hash) = builder.finish(self.durable_lsn);
@@ -249,17 +353,25 @@ impl Committer {
             Some(header) => ([header.encode(), batch].concat(), 0),
             None => (batch, self.at.offset),
         };
-        let written = self
-            .pack
-            .write_at(&bytes, offset)
-            .and_then(|()| self.sync());
-        if let Err(error) = written {
+        let written = self.pack.write_at(&bytes, offset);
+        if let Err(error) = &written
+            && is_full(error)
+        {
+            // Nothing more goes behind the torn batch; a pack that has no other is as good as new.
+            if self.header.is_none() {
+                self.capacity = self.at.offset;
+                self.local.packs.set_rest(0);
+            }
+            return Err(CommitError::Full(self.note_full(error)));
+        }
+        if let Err(error) = written.and_then(|()| self.sync()) {
             let why = format!("the log could not be written: {error}");
             self.local.stop(&why);
             return Err(CommitError::Stopped(why));
         }
         self.header = None;
         self.at.offset = offset + bytes.len() as u64;
+        self.note_rest();
         self.at.lsn += u64::from(count);
         self.at.hash = hash;
         self.durable_lsn = self.at.lsn;
@@ -280,9 +392,5 @@ impl Committer {
     }
 }
 
-fn not_written(error: Error) -> CommitError {
-    match error.kind() {
-        ErrorKind::InsufficientStorage => CommitError::Full(error.to_string()),
-        _ => CommitError::Failed(error.to_string()),
-    }
-}
+/// There was no room for these transactions, and why.
+struct NoRoom(Vec<Transaction>, String);

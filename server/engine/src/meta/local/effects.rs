@@ -29,7 +29,7 @@ const FREE_LISTS: [u8; 3] = [tag::FREE, tag::FREE_PART_SET, tag::FREE_BUCKET];
 /// The rows as they will be after the batch that is being put together.
 pub struct View<'a> {
     turn: Turn<'a>,
-    index: IndexRead,
+    index: IndexRead<'a>,
     local: &'a Local,
     staged: BTreeMap<Vec<u8>, Option<Record>>,
     seen: BTreeMap<Vec<u8>, Option<Record>>,

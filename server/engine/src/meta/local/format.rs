@@ -7,7 +7,7 @@ use crate::{
     codec::{Reader, Writer, crc32c},
     disk::Disk,
     env::Env,
-    meta::local::{index::Index, packs},
+    meta::local::{index::Index, packs, space::BALLAST},
 };
 
 const MAGIC: &[u8; 8] = b"JAYSTORE";
@@ -196,12 +196,13 @@ fn make(disk: &Arc<dyn Disk>, env: &Env) -> io::Result<Format> {
 
 /// What a first start that was cut short may have left, and what file systems put into their roots.
 fn may_be_ours(name: &str) -> bool {
-    const OURS: [&str; 7] = [
+    const OURS: [&str; 8] = [
         FILE,
         TEMPORARY,
         RESTORING,
         INDEX,
         INDEX_TEMPORARY,
+        BALLAST,
         "LOCK",
         "lost+found",
     ];
@@ -344,7 +345,7 @@ mod tests {
         assert_eq!(photos.read_dir("").unwrap(), ["holiday.jpg"]);
 
         let begun = SimulatedDisk::new(2);
-        for name in ["LOCK", "credentials", "FORMAT.new", "index.new"] {
+        for name in ["LOCK", "credentials", "FORMAT.new", "index.new", "ballast"] {
             begun.create(name).unwrap();
         }
         let begun: Arc<dyn Disk> = begun;

@@ -15,9 +15,9 @@ use std::{
 use crate::{
     OpenError,
     blob::files::Files,
-    disk::Disk,
+    disk::{Disk, is_full},
     env::Env,
-    error::{Error, ErrorKind, Result},
+    error::{DISK_FULL, Error, ErrorKind, Result},
     maintenance::snapshot,
     meta::{
         Hold, InlineBody, MetaReader, Rows, SCAN_BYTES, above,
@@ -41,12 +41,17 @@ pub mod packs;
 pub mod rebuild;
 pub mod recovery;
 pub mod runtime;
+pub mod space;
 
 use holds::Holds;
-use index::Index;
+use index::{Index, IndexRead};
 use log::Position;
 use overlay::{Lookup, Overlay};
 use packs::Packs;
+use space::Space;
+
+/// How far the overlay may grow, as a multiple of its limit, while the index has no room.
+const FULL_OVERLAYS: usize = 2;
 
 /// Longest wait for the applier by who would like the index to be up to date.
 const APPLY_PATIENCE: Duration = Duration::from_secs(5);
@@ -54,7 +59,7 @@ const APPLY_PATIENCE: Duration = Duration::from_secs(5);
 /// Sizes and limits; every one in its unit with its default.
 #[derive(Clone, Debug)]
 pub struct LocalConfig {
-    /// Length of a log file in bytes (64 MiB).
+    /// Length of a log file in bytes (64 MiB; an [`crate::Engine`] takes at most a 16th of the file system).
     pub pack_bytes: u64,
     /// Whether log files are written with zeros ahead of need, which makes each sync cheaper (true).
     pub zero_ahead: bool,
@@ -75,6 +80,9 @@ pub struct LocalConfig {
     pub seal_after: Duration,
     /// Longest time that rows wait for the index (1 s).
     pub apply_after: Duration,
+    /// Length of the file that keeps room for deletes on a full disk, in bytes (32 MiB; an
+    /// [`crate::Engine`] takes at most a 32nd of the file system); 0: none.
+    pub ballast_bytes: u64,
 }
 
 impl Default for LocalConfig {
@@ -90,7 +98,22 @@ impl Default for LocalConfig {
             queue_bytes_max: 32 << 20,
             seal_after: Duration::from_millis(5),
             apply_after: Duration::from_secs(1),
+            ballast_bytes: 32 << 20,
         }
+    }
+}
+
+impl LocalConfig {
+    /// The same for a file system of `total_bytes` (0: not known): of a small one, log files and ballast take a
+    /// small part.
+    pub fn fitting(mut self, total_bytes: u64) -> Self {
+        if total_bytes == 0 {
+            return self;
+        }
+        let part = |of: u64| (total_bytes / of).next_multiple_of(1 << 20);
+        self.pack_bytes = self.pack_bytes.min(part(16));
+        self.ballast_bytes = self.ballast_bytes.min(part(32));
+        self
     }
 }
 
@@ -110,6 +133,8 @@ pub struct Local {
     /// What the index was made from, as of the last step of the applier.
     applied: Mutex<Position>,
     stopped: Mutex<Option<String>>,
+    /// Whether the disk has room.
+    space: Arc<Space>,
     /// A log file was begun, so the next one should be made.
     pack_wanted: Signal,
     /// There is much to apply.
@@ -144,6 +169,7 @@ impl Local {
     ) -> Self {
         let start = checkpoint.map_or(Position::default(), |c| c.position());
         let floor = checkpoint.map(|c| c.lowest_uncommitted).unwrap_or_default();
+        let space = Arc::new(Space::new(disk.clone(), config.ballast_bytes));
         Self {
             epoch: env.random_u64(),
             packs: Packs::new(
@@ -152,7 +178,7 @@ impl Local {
                 config.zero_ahead,
                 next_pack,
             ),
-            files: Files::new(disk.clone(), env, incarnation, floor),
+            files: Files::new(disk.clone(), env, incarnation, floor, space.clone()),
             overlay: Overlay::new(start),
             applied: Mutex::new(start),
             disk,
@@ -161,6 +187,7 @@ impl Local {
             incarnation,
             index,
             stopped: Mutex::default(),
+            space,
             pack_wanted: Signal::default(),
             apply_wanted: Signal::default(),
             collect_wanted: Signal::default(),
@@ -291,8 +318,12 @@ impl Local {
             Lookup::Put(row) => effects::decode(&bytes, &row).map(Some),
             Lookup::Deleted => Ok(None),
             Lookup::Unknown => {
-                let row = early.unwrap_or_else(index);
-                let row = self.watched(row.and_then(|index| index.get(&bytes)))?;
+                let get = |index: &IndexRead| index.get(&bytes);
+                let row = match early {
+                    Some(early) => early.and_then(|index| get(&index)),
+                    None => self.index.look(get),
+                };
+                let row = self.watched(row)?;
                 row.map(|row| effects::decode(&bytes, &row)).transpose()
             }
         }
@@ -307,8 +338,11 @@ impl Local {
             let index = || self.index.read();
             let early = sync::has(Race::IndexFirst).then(index);
             let (newer, newer_end) = self.overlay.range(&from, to, wanted);
-            let older = early.unwrap_or_else(index);
-            let older = older.and_then(|index| index.range(&from, to, wanted));
+            let range = |index: &IndexRead| index.range(&from, to, wanted);
+            let older = match early {
+                Some(early) => early.and_then(|index| range(&index)),
+                None => self.index.look(range),
+            };
             let (older, older_end) = self.watched(older)?;
             let end = [newer_end, older_end].into_iter().flatten().min();
             let mut merged: std::collections::BTreeMap<Vec<u8>, Option<Arc<[u8]>>> = older
@@ -366,9 +400,35 @@ impl Local {
         }
     }
 
-    /// Makes the next log file when there is none ready. True when it did.
+    /// Why nothing can be added for now, if so: the disk is full.
+    pub fn full(&self) -> Option<String> {
+        self.space.short()
+    }
+
+    /// Makes what is missing of the reserve: the next log file, then the ballast. True when it made one. When
+    /// both are there the store takes writes again, should it have run short of space.
     pub fn prepare_pack(&self) -> io::Result<bool> {
-        self.packs.prepare_spare()
+        // What waits for the index goes first: for that the ballast was given back.
+        if self.space.index_waits() {
+            return Ok(false);
+        }
+        let seen = self.space.misses();
+        let spare = self.packs.prepare_spare();
+        let made = spare.and_then(|made| Ok(self.space.make_ballast()? || made));
+        match &made {
+            Ok(_) => self.space.relax(seen),
+            Err(error) if is_full(error) => self.note_full("the reserve", error),
+            Err(_) => {}
+        }
+        made
+    }
+
+    /// The disk had no room for something: from here on only what makes room is taken.
+    fn note_full(&self, what: &str, error: &io::Error) {
+        if self.space.note_full(what, error) {
+            self.collect_wanted.notify();
+            self.pack_wanted.notify();
+        }
     }
 
     /// The point of the log that the index reaches to.
@@ -404,6 +464,12 @@ impl Local {
     fn is_apply_due(&self) -> bool {
         let (rows, bytes) = self.overlay.load();
         rows >= self.config.apply_rows || bytes >= self.config.overlay_bytes_max / 2
+    }
+
+    /// True when deletes are refused too: the index has had no room for a long time, and what waits for it
+    /// takes memory.
+    pub(crate) fn is_overlay_full(&self) -> bool {
+        self.overlay.load().1 >= FULL_OVERLAYS * self.config.overlay_bytes_max
     }
 
     /// The log files, for the collector.
@@ -482,7 +548,7 @@ impl From<crate::meta::CommitError> for Error {
     fn from(error: crate::meta::CommitError) -> Self {
         use crate::meta::CommitError;
         let (kind, context) = match error {
-            CommitError::Full(_) => (ErrorKind::InsufficientStorage, NOT_COMMITTED),
+            CommitError::Full(_) => (ErrorKind::InsufficientStorage, DISK_FULL),
             CommitError::Stopped(_) => (
                 ErrorKind::ServiceUnavailable,
                 "The store has stopped writing until it is restarted; its log says why.",

@@ -1,9 +1,16 @@
 //! The files of the log: opened when first read, made ahead of need, removed when nothing in them lives.
 
-use std::{collections::HashMap, io, sync::Arc};
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use crate::{
-    disk::{Disk, DiskFile},
+    disk::{Disk, DiskFile, is_full},
     sync::{Mutex, MutexGuard},
 };
 
@@ -13,7 +20,7 @@ pub const DIR: &str = "log";
 /// Packs that are held open at a time; others are opened again when they are read.
 const OPEN_PACKS_MAX: usize = 256;
 
-/// Shortest log file that is made when the disk is nearly full, in bytes.
+/// Shortest log file that is made when the disk is full and one is needed now, in bytes.
 const SHORT_PACK_BYTES_MIN: u64 = 64 << 10;
 
 /// The path of a pack.
@@ -59,6 +66,8 @@ pub struct Packs {
     pack_bytes: u64,
     zero_ahead: bool,
     inner: Mutex<Inner>,
+    /// Bytes that are left in the pack of the committer.
+    rest: AtomicU64,
     /// One maker of spares at a time.
     making: Mutex<()>,
 }
@@ -75,6 +84,7 @@ impl Packs {
             pack_bytes,
             zero_ahead,
             inner,
+            rest: AtomicU64::new(0),
             making: Mutex::new(()),
         }
     }
@@ -101,31 +111,51 @@ impl Packs {
             None => {
                 let _making = self.making.lock().expect("no holder panics");
                 let spare = self.lock().spare.take();
-                spare.map_or_else(|| self.make(false), Ok)?
+                spare.map_or_else(|| self.make(false, SHORT_PACK_BYTES_MIN), Ok)?
             }
         };
         self.lock().hold(number, file.clone());
         Ok((number, file))
     }
 
-    /// Makes a spare when there is none. True when it did.
+    /// Makes a spare of the usual length when there is none: a shorter one would be no reserve. True when it
+    /// did.
     pub fn prepare_spare(&self) -> io::Result<bool> {
         let _making = self.making.lock().expect("no holder panics");
         if self.lock().spare.is_some() {
             return Ok(false);
         }
-        let pack = self.make(self.zero_ahead)?;
+        let pack = self.make(self.zero_ahead, self.pack_bytes)?;
         self.lock().spare = Some(pack);
         Ok(true)
+    }
+
+    /// Whether there is a spare.
+    pub fn has_spare(&self) -> bool {
+        self.lock().spare.is_some()
+    }
+
+    /// Notes how many bytes the committer has left in its pack.
+    pub fn set_rest(&self, bytes: u64) {
+        self.rest.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that the log has room for in what is reserved.
+    pub fn room(&self) -> u64 {
+        let spare = self.lock().spare.as_ref().map(|(_, file)| file.len());
+        self.rest.load(Ordering::Relaxed) + spare.map_or(0, |len| len.unwrap_or(0))
     }
 
     /// Takes a pack that recovery found unwritten as the spare.
     pub fn adopt_spare(&self, number: u32) -> io::Result<()> {
         let file = self.disk.open(&path(number))?;
-        if let Err(error) = file.allocate(self.pack_bytes)
-            && (error.kind() != io::ErrorKind::StorageFull || file.len()? < SHORT_PACK_BYTES_MIN)
-        {
-            return Err(error);
+        let len = file.len()?;
+        if let Err(error) = file.allocate(self.pack_bytes) {
+            if !is_full(&error) || len < SHORT_PACK_BYTES_MIN {
+                return Err(error);
+            }
+            // What it got of the rest.
+            file.set_len(len)?;
         }
         self.lock().spare = Some((number, file));
         Ok(())
@@ -174,13 +204,13 @@ impl Packs {
         self.lock().files.contains_key(&number)
     }
 
-    fn make(&self, zero: bool) -> io::Result<Pack> {
+    fn make(&self, zero: bool, least: u64) -> io::Result<Pack> {
         let number = {
             let mut inner = self.lock();
             inner.next_number += 1;
             inner.next_number - 1
         };
-        let made = self.fill(number, zero);
+        let made = self.fill(number, zero, least);
         if made.is_err() {
             // Its space is what is missing; the name may come back after a crash, as an unused spare.
             let _ = self.disk.unlink(&path(number));
@@ -188,9 +218,9 @@ impl Packs {
         made
     }
 
-    fn fill(&self, number: u32, zero: bool) -> io::Result<Pack> {
+    fn fill(&self, number: u32, zero: bool, least: u64) -> io::Result<Pack> {
         let file = self.disk.create(&path(number))?;
-        let pack_bytes = self.reserve(&*file)?;
+        let pack_bytes = reserve(&*file, self.pack_bytes, least)?;
         if zero {
             let zeros = vec![0; 1 << 20];
             for offset in (0..pack_bytes).step_by(zeros.len()) {
@@ -203,24 +233,20 @@ impl Packs {
         Ok((number, file))
     }
 
-    /// Reserves the usual length, or a part of it when the disk is nearly full: better a short log than none.
-    fn reserve(&self, file: &dyn DiskFile) -> io::Result<u64> {
-        let mut pack_bytes = self.pack_bytes;
-        loop {
-            match file.allocate(pack_bytes) {
-                Ok(()) => return Ok(pack_bytes),
-                Err(error)
-                    if error.kind() == io::ErrorKind::StorageFull
-                        && pack_bytes / 4 >= SHORT_PACK_BYTES_MIN =>
-                {
-                    pack_bytes /= 4;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("no holder panics")
+    }
+}
+
+/// Reserves `bytes`, or a part of that, though no less than `least`, when the disk is nearly full: better a short
+/// log than none.
+fn reserve(file: &dyn DiskFile, mut bytes: u64, least: u64) -> io::Result<u64> {
+    loop {
+        match file.allocate(bytes) {
+            Err(error) if is_full(&error) && bytes / 4 >= least => bytes /= 4,
+            reserved => return reserved.map(|()| bytes),
+        }
+        // A file system may have reserved all that there is before it found that it is not enough.
+        file.set_len(0)?;
     }
 }

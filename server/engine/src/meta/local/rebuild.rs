@@ -99,9 +99,14 @@ fn rebuild(
     // Before anything is changed: there must be a way to a whole index.
     let mut why_not = None;
     for from in snapshots.iter().map(Some).chain([None]) {
-        if let Err(error) = log.continues(from.map(|info| &info.checkpoint)) {
-            why_not = why_not.or(Some(error));
-            continue;
+        match log.continues(from.map(|info| &info.checkpoint)) {
+            Ok(()) => {}
+            // A disk that fails may do so no more at the next start.
+            Err(error @ OpenError::Io { .. }) => return Err(error),
+            Err(error) => {
+                why_not = why_not.or(Some(error));
+                continue;
+            }
         }
         match build(disk, config, store_id, from) {
             Ok(()) => {}

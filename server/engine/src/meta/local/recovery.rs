@@ -8,8 +8,8 @@
 use std::{collections::BTreeMap, io, sync::Arc};
 
 use crate::{
-    Error, OpenError,
-    disk::{Disk, DiskFile},
+    Error, ErrorKind, OpenError,
+    disk::{Disk, DiskFile, is_full},
     env::Env,
     meta::{
         key::{BlobId, Key},
@@ -23,6 +23,7 @@ use crate::{
             log::{self, Batch, Hash, HeaderBlock, PAGE_BYTES, PackHeader, Position, Scanned},
             packs::{self, Packs},
             rebuild::{self, Usable},
+            space,
         },
         record::Checkpoint,
     },
@@ -39,8 +40,20 @@ pub struct Opened {
     pub applier: Applier,
 }
 
-/// Opens the store in `disk`, making it when there is none.
+/// Opens the store in `disk`, making it when there is none. A start on a full disk takes the ballast.
 pub fn open(disk: Arc<dyn Disk>, config: LocalConfig, env: Env) -> Result<Opened, OpenError> {
+    let has_ballast = disk.open(space::BALLAST).is_ok();
+    match open_once(disk.clone(), config.clone(), env.clone()) {
+        Err(OpenError::Io { source, .. }) if has_ballast && is_full(&source) => {
+            space::give_back(&*disk)
+                .map_err(|e| OpenError::io("the ballast could not be removed", e))?;
+            open_once(disk, config, env)
+        }
+        opened => opened,
+    }
+}
+
+fn open_once(disk: Arc<dyn Disk>, config: LocalConfig, env: Env) -> Result<Opened, OpenError> {
     let Format {
         store_id,
         incarnation_floor,
@@ -470,7 +483,8 @@ fn replay_batch(
     batch: &Batch,
 ) -> Result<(), OpenError> {
     publish(local, at.pack, at.offset, batch, batch.next)?;
-    if local.is_apply_due() {
+    // A full disk is no reason not to start: the rows wait in memory, as they did in the process before.
+    if local.is_apply_due() && local.full().is_none() {
         applier
             .step()
             .map_err(|e| index_failed("The log could not be replayed", &e))?;
@@ -523,12 +537,22 @@ fn begin_fresh_pack(local: &Arc<Local>, tail: Tail) -> Result<Committer, OpenErr
     match &last {
         Some(batch) => committer
             .rewrite(batch)
-            .map_err(|e| failed(io::Error::other(e)))?,
+            .map_err(|e| failed(not_written(e)))?,
         None => drop(committer.seal()),
     }
-    match local.stopped() {
-        None => Ok(committer),
-        Some(why) => Err(failed(io::Error::other(why))),
+    match (local.stopped(), local.full()) {
+        (Some(why), _) => Err(failed(io::Error::other(why))),
+        (None, Some(why)) if last.is_none() && !committer.is_sealed() => {
+            Err(failed(io::Error::new(io::ErrorKind::StorageFull, why)))
+        }
+        (None, _) => Ok(committer),
+    }
+}
+
+fn not_written(error: Error) -> io::Error {
+    match error.kind() {
+        ErrorKind::InsufficientStorage => io::Error::new(io::ErrorKind::StorageFull, error),
+        _ => io::Error::other(error),
     }
 }
 

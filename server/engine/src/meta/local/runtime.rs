@@ -1,10 +1,15 @@
 //! The steps on threads: a queue in front of the committer, the applier and the maker of log files behind.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::{
+    disk::is_full,
     error::Result,
     meta::{
         Commit, CommitError, Hold, InlineBody, MetaReader, MetaStore, Rows, Transaction,
@@ -19,6 +24,11 @@ use crate::{
     },
     types::UploadId,
 };
+
+/// Time after which something is tried again that found no room on the disk.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Of so many tries to make the reserve again, the collector is woken at one.
+const TRIES_PER_COLLECTION: u32 = 3;
 
 /// The unit in which waiting bytes are counted.
 const PERMIT_BYTES: usize = 1024;
@@ -162,6 +172,10 @@ impl MetaStore for LocalStore {
     fn stopped(&self) -> Option<String> {
         self.local.stopped()
     }
+
+    fn full(&self) -> Option<String> {
+        self.local.full()
+    }
 }
 
 impl Queue {
@@ -228,13 +242,20 @@ fn run_committer(queue: &Queue, local: &Local, mut committer: Committer) {
     while let Some(batch) = queue.take(local, patience) {
         if batch.is_empty() {
             committer.seal();
-            patience = Duration::from_secs(3600);
+            patience = match committer.is_sealed() {
+                true => Duration::from_secs(3600),
+                // The disk may have room later.
+                false => RETRY_AFTER,
+            };
             continue;
         }
         patience = local.config.seal_after;
+        // On a full disk the index may not get what waits for it; the committer knows what to refuse then.
         local
             .overlay
-            .wait_below(local.config.overlay_bytes_max, || local.stopped().is_some());
+            .wait_below(local.config.overlay_bytes_max, || {
+                local.stopped().is_some() || local.full().is_some()
+            });
         let (transactions, answers): (Vec<_>, Vec<_>) = batch
             .into_iter()
             .map(|p| (p.transaction, (p.answer, p._room)))
@@ -296,14 +317,29 @@ fn run_applier(local: &Local, mut applier: Applier, stop: &Stop) {
         if ending {
             return;
         }
+        // Writers ask for more all the time, but each try on a full disk keeps readers waiting for a moment.
+        let again = Instant::now() + RETRY_AFTER;
+        while local.space.index_waits() && Instant::now() < again && !stop.is_stopped() {
+            local.apply_wanted.wait(again - Instant::now());
+        }
     }
 }
 
 fn run_packs(local: &Local, stop: &Stop) {
+    let mut tries: u32 = 0;
     while !stop.is_stopped() {
-        if let Err(error) = local.prepare_pack() {
-            tracing::warn!(%error, "the next log file could not be made ahead of need");
+        match local.prepare_pack() {
+            // Said once, when it began.
+            Err(error) if is_full(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the next log file could not be made ahead of need");
+            }
+            Ok(_) => {}
         }
-        local.pack_wanted.wait(Duration::from_secs(1));
+        tries = tries.wrapping_add(1);
+        if local.full().is_some() && tries.is_multiple_of(TRIES_PER_COLLECTION) {
+            local.collection_wanted();
+        }
+        local.pack_wanted.wait(RETRY_AFTER);
     }
 }
