@@ -123,6 +123,12 @@ impl Scrubber {
         self.walk.is_some()
     }
 
+    /// Gives up the pass, and what it holds.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn give_up(&mut self) {
+        self.walk = None;
+    }
+
     /// Checks a bounded piece: how many bytes it has read. `None` when the pass is over.
     pub fn step(&mut self, commit: CommitAll) -> Result<Option<u64>> {
         let Some(mut walk) = self.walk.take() else {

@@ -171,6 +171,7 @@ impl World {
         self.writing.clear();
         self.held.clear();
         self.backups.give_up();
+        self.store().scrubber.give_up();
         self.apply()?;
         self.snapshot_now()?;
         self.store().collector.begin(true);
