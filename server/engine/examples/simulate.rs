@@ -89,9 +89,10 @@ fn parse() -> Result<Arguments, String> {
     Ok(parsed)
 }
 
-fn replay(seed: u64, mode: Mode, planted: Option<&str>) -> bool {
+fn replay(seed: u64, mut mode: Mode, planted: Option<&str>) -> bool {
     for bug in planted.map(bugs).into_iter().flatten() {
         planted::choose(Some(bug));
+        mode = bug.mode();
     }
     match simulation::run(seed, mode, true) {
         Ok(report) => {
@@ -107,7 +108,7 @@ fn replay(seed: u64, mode: Mode, planted: Option<&str>) -> bool {
 
 fn many(arguments: &Arguments) -> bool {
     let seeds = arguments.start..arguments.start + arguments.seeds;
-    let tally = run_all(seeds, arguments, false);
+    let tally = run_all(seeds, arguments, arguments.mode, false);
     for failure in tally.failures.iter().take(TOLD_MAX) {
         println!("seed {}: {}", failure.seed, failure.what);
         println!(
@@ -147,7 +148,7 @@ fn hunt(arguments: &Arguments, names: &str) -> bool {
     for bug in bugs {
         planted::choose(Some(bug));
         let seeds = arguments.start..arguments.start + PLANTED_SEEDS_MAX;
-        let tally = run_all(seeds, arguments, true);
+        let tally = run_all(seeds, arguments, bug.mode(), true);
         match tally.failures.iter().min_by_key(|failure| failure.seed) {
             Some(failure) => {
                 found += 1;
@@ -180,7 +181,12 @@ struct Tally {
     took: Duration,
 }
 
-fn run_all(seeds: std::ops::Range<u64>, arguments: &Arguments, until_failure: bool) -> Tally {
+fn run_all(
+    seeds: std::ops::Range<u64>,
+    arguments: &Arguments,
+    mode: Mode,
+    until_failure: bool,
+) -> Tally {
     let (next, passed, restarts) = (
         AtomicU64::new(seeds.start),
         AtomicU64::new(0),
@@ -197,7 +203,7 @@ fn run_all(seeds: std::ops::Range<u64>, arguments: &Arguments, until_failure: bo
                         if seed >= seeds.end {
                             break;
                         }
-                        match simulation::run(seed, arguments.mode, false) {
+                        match simulation::run(seed, mode, false) {
                             Ok(report) => {
                                 passed.fetch_add(1, Ordering::Relaxed);
                                 restarts.fetch_add(report.restarts, Ordering::Relaxed);

@@ -33,6 +33,10 @@
 
 pub mod auth;
 pub mod blob;
+pub(crate) fn brk(n: &str) -> bool {
+    static B: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    B.get_or_init(|| std::env::var("BREAK").unwrap_or_default()) == n
+}
 mod codec;
 mod counters;
 mod digest;
@@ -62,10 +66,11 @@ use zeroize::Zeroizing;
 
 use crate::{
     auth::Secrets,
-    disk::real::RealDisk,
+    disk::{Disk, real::RealDisk},
     env::Env,
     maintenance::{
         backup::{self, Backup},
+        fsck::{Fsck, closed},
         schedule::Upkeep,
     },
     meta::{
@@ -83,12 +88,21 @@ pub use crate::{
     counters::{Counter, Counters},
     error::{Error, ErrorKind, Result},
     maintenance::{
+        accept::Acceptance,
         backup::{BackupError, BackupOptions, BackupReport, Progress as BackupProgress},
+        fsck::{Finding, FindingKind, Findings, FsckPhase, FsckProgress, FsckReport},
         schedule::UpkeepConfig,
         scrub::ScrubConfig,
         snapshot::SnapshotInfo,
+        verify::Depth,
     },
-    meta::{local::LocalConfig, record::ScrubTally},
+    meta::{
+        local::{
+            LocalConfig,
+            holes::{LogHole, Loss, NotAHole},
+        },
+        record::ScrubTally,
+    },
     service::{
         multipart::PartWriter,
         object::ObjectWriter,
@@ -162,6 +176,14 @@ pub enum OpenError {
     /// What is on the disk is not what was put there.
     #[error("{what}")]
     Damaged {
+        /// What is damaged, and how to go on.
+        what: String,
+    },
+    /// The log cannot be read at a place, although more of it was durable.
+    #[error("{what}")]
+    Hole {
+        /// The place, by which its owner may give up what is lost.
+        hole: LogHole,
         /// What is damaged, and how to go on.
         what: String,
     },
@@ -701,6 +723,21 @@ impl Engine {
         self.running.store.local().rebuilt().map(str::to_owned)
     }
 
+    /// Checks everything, while the store is in use, and changes nothing; tells how far it is until `go_on` says no.
+    /// For operators: no rights are asked.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OperationAborted`] when it was broken off.
+    pub async fn fsck(
+        &self,
+        depth: Depth,
+        mut go_on: impl FnMut(FsckProgress) -> bool + Send + 'static,
+    ) -> Result<FsckReport> {
+        let local = self.running.store.local().clone();
+        let check = move || Fsck::begin(local, depth)?.run(&mut go_on);
+        service::blocking(check).await?
+    }
+
     /// Takes a snapshot of the index now, verified. Waits for the disk.
     pub async fn take_snapshot(&self) -> Result<SnapshotInfo> {
         let running = self.running.clone();
@@ -791,18 +828,74 @@ impl Drop for Running {
     }
 }
 
-fn open_disk(dir: &Path) -> Result<(Arc<RealDisk>, disk::real::LockGuard), OpenError> {
-    let no_access = |source| OpenError::NoAccess {
+/// Checks everything in the directory of a store that nobody has open, and writes nothing; tells how far it is until
+/// `go_on` says no.
+pub fn fsck(
+    data_dir: &Path,
+    depth: Depth,
+    go_on: &mut dyn FnMut(FsckProgress) -> bool,
+) -> Result<FsckReport, OpenError> {
+    must_be_store(data_dir)?;
+    // Even that file is not made here. Who has none has no process that holds it.
+    let (disk, _lock): (Arc<dyn Disk>, _) = match data_dir.join("LOCK").exists() {
+        true => {
+            let (disk, lock) = open_disk(data_dir)?;
+            (disk, Some(lock))
+        }
+        false => (
+            RealDisk::open(data_dir).map_err(|e| no_access(data_dir, e))?,
+            None,
+        ),
+    };
+    let report = closed::check(&disk, &unobtrusive(), &Env::real(), depth, go_on);
+    report.map_err(|e| OpenError::io("the store could not be checked", io::Error::other(e)))
+}
+
+/// Gives up what cannot be read of the log of a store that nobody has open: exactly these holes, else it refuses. The
+/// rest can be served again then.
+pub fn accept_loss(data_dir: &Path, holes: &[LogHole]) -> Result<Acceptance, OpenError> {
+    must_be_store(data_dir)?;
+    let (disk, _lock) = open_disk(data_dir)?;
+    let disk: Arc<dyn Disk> = disk;
+    maintenance::accept::accept_loss(&disk, &unobtrusive(), &Env::real(), holes)
+}
+
+/// For a store that is open for a moment.
+fn unobtrusive() -> LocalConfig {
+    LocalConfig {
+        zero_ahead: false,
+        ..LocalConfig::default()
+    }
+}
+
+fn must_be_store(dir: &Path) -> Result<(), OpenError> {
+    let there = |name: &str| dir.join(name).exists();
+    match there("FORMAT") || there("FORMAT.new") || there("log") || there("index.redb") {
+        true => Ok(()),
+        false => Err(OpenError::Damaged {
+            what: format!(
+                "There is no store in {}: say where it is (JAY_DATA_DIR).",
+                dir.display()
+            ),
+        }),
+    }
+}
+
+fn no_access(dir: &Path, source: io::Error) -> OpenError {
+    OpenError::NoAccess {
         dir: dir.to_owned(),
         source,
-    };
-    let disk = RealDisk::open(dir).map_err(no_access)?;
+    }
+}
+
+fn open_disk(dir: &Path) -> Result<(Arc<RealDisk>, disk::real::LockGuard), OpenError> {
+    let disk = RealDisk::open(dir).map_err(|e| no_access(dir, e))?;
     match disk.lock("LOCK") {
         Ok(lock) => Ok((disk, lock)),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(OpenError::AlreadyRunning {
             dir: dir.to_owned(),
         }),
-        Err(error) => Err(no_access(error)),
+        Err(error) => Err(no_access(dir, error)),
     }
 }
 

@@ -56,11 +56,21 @@ pub enum Bug {
     StayShort = 24,
     /// A store that is short of space takes no deletes.
     RefuseDeletesWhenShort = 25,
+    /// Recovery takes a torn tail of the log for damage.
+    TornTakenForDamage = 30,
+    /// Recovery takes damage to what was durable for a torn tail.
+    DamageTakenForTorn = 31,
+    /// A read checks only the first of the blocks that it touches.
+    CrcOfWrongRange = 32,
+    /// Recovery skips a hole in the log that nobody has given up.
+    SkipHole = 33,
+    /// A check of the store passes over the bodies in log files.
+    FsckBlind = 34,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 25] = [
+    pub const ALL: [Bug; 30] = [
         Bug::SkipSync,
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
@@ -86,6 +96,11 @@ impl Bug {
         Bug::DropFrozenWhenFull,
         Bug::StayShort,
         Bug::RefuseDeletesWhenShort,
+        Bug::TornTakenForDamage,
+        Bug::DamageTakenForTorn,
+        Bug::CrcOfWrongRange,
+        Bug::SkipHole,
+        Bug::FsckBlind,
     ];
 }
 

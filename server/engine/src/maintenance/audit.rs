@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
 };
 
 use crate::{
@@ -77,6 +78,7 @@ impl RowWalk {
 
 /// An audit of the index as it was at one moment, in steps.
 pub struct AuditWalk {
+    local: Arc<Local>,
     rows: RowWalk,
     stated: u64,
     audit: Audit,
@@ -84,20 +86,31 @@ pub struct AuditWalk {
 
 impl AuditWalk {
     /// Begins with a stable look at the index. What waits for it in the overlay is left out on both sides.
-    pub fn begin(local: &Local) -> Result<Self> {
+    pub fn begin(local: &Arc<Local>) -> Result<Self> {
         let look = local.index().begin_long_read()?;
         let stated = local.index().long(&look, index::row_count)?;
         let stated = stated.saturating_sub(1);
         Ok(Self {
+            local: local.clone(),
             rows: RowWalk::new(look),
             stated,
             audit: Audit::default(),
         })
     }
 
+    /// How many rows there are, by the index's own count.
+    pub fn stated(&self) -> u64 {
+        self.stated
+    }
+
+    /// How many rows were taken.
+    pub fn row_count(&self) -> u64 {
+        self.audit.row_count
+    }
+
     /// Takes the next rows; what does not agree, when all have been there.
-    pub fn step(&mut self, local: &Local) -> Result<Option<Vec<String>>> {
-        match self.rows.next_rows(local.index()) {
+    pub fn step(&mut self) -> Result<Option<Vec<String>>> {
+        match self.rows.next_rows(self.local.index()) {
             Ok(Some(rows)) => self.audit.rows(&rows).map(|()| None),
             Ok(None) => Ok(Some(std::mem::take(&mut self.audit).finish(self.stated))),
             Err(error) if index::is_damage(&error) => Ok(Some(vec![error.to_string()])),

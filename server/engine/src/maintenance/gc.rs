@@ -167,7 +167,7 @@ impl Collector {
                 None if suspects.is_empty() => self.end_sweep(),
                 None => self.audit(AfterAudit::Suspects(suspects))?,
             },
-            Phase::Audit(mut walk, then) => match walk.step(&self.local)? {
+            Phase::Audit(mut walk, then) => match walk.step()? {
                 None => Phase::Audit(walk, then),
                 Some(findings) if findings.is_empty() => self.audited(then)?,
                 Some(findings) => {

@@ -1,7 +1,10 @@
 //! Upkeep: callers of the same rows and files as everybody else.
 
+pub mod accept;
 pub mod audit;
 pub mod backup;
+pub mod bodies;
+pub mod fsck;
 pub mod gc;
 pub mod schedule;
 pub mod scrub;

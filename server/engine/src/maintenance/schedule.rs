@@ -251,7 +251,7 @@ impl Keeper {
             Err(error) => return tracing::warn!(%error, "the index could not be looked at"),
         };
         while !self.stop.is_asked() {
-            match walk.step(&local) {
+            match walk.step() {
                 Ok(None) => drop(self.stop.keeper.wait(Duration::from_millis(1))),
                 Ok(Some(findings)) if findings.is_empty() => return,
                 Ok(Some(findings)) => return self.index_is_damaged(&findings.join("; ")),

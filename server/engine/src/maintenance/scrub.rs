@@ -4,13 +4,14 @@
 //! A step function: the caller sets the pace by the bytes that a step says it has read. How far it is is a row,
 //! so that a restart does not send it back to the beginning.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
     counters::Counters,
     env::Env,
     error::{Error, ErrorKind, Result},
     maintenance::{
+        bodies::BodyRows,
         gc::CommitAll,
         verify::{BodyCheck, Depth, Progress},
     },
@@ -26,7 +27,7 @@ use crate::{
 
 /// What an object costs besides its bytes, in bytes: so that a bucket of small ones is walked at a pace too.
 const OBJECT_COST: u64 = 4096;
-/// Rows that are looked up together.
+/// Rows of counters that are looked up together.
 const ROWS: usize = 64;
 /// Cost after which the position is saved within a pass.
 const SAVE_COST: u64 = 1 << 30;
@@ -62,12 +63,7 @@ pub struct Scrubber {
 struct Walk {
     depth: Depth,
     position: ScrubRecord,
-    /// Rows that were looked up and not yet checked.
-    rows: VecDeque<(Vec<u8>, Record)>,
-    /// Where the next rows begin; `None` behind the last one.
-    next: Option<Vec<u8>>,
-    /// Where the parts of an open upload go on, and where they end.
-    parts: Option<(Vec<u8>, Vec<u8>)>,
+    rows: BodyRows,
     /// What the pass may still cost, and what it has cost since the position was saved.
     left: u64,
     unsaved: u64,
@@ -106,10 +102,8 @@ impl Scrubber {
         };
         self.walk = Some(Walk {
             depth,
-            next: Some(position.next.clone()),
+            rows: BodyRows::from(position.next.clone()),
             position,
-            rows: VecDeque::new(),
-            parts: None,
             left: left.max(1),
             unsaved: 0,
             bucket: None,
@@ -139,7 +133,7 @@ impl Scrubber {
             self.walk = Some(walk);
             return Ok(Some(read));
         }
-        let Some((key, record)) = walk.next_row(&self.local)? else {
+        let Some((key, record)) = walk.rows.next_row(&self.local)? else {
             self.end_round(walk, commit)?;
             return Ok(None);
         };
@@ -283,36 +277,6 @@ impl Scrubber {
 }
 
 impl Walk {
-    /// The next object, or part of an open upload.
-    fn next_row(&mut self, local: &Local) -> Result<Option<(Vec<u8>, Record)>> {
-        loop {
-            if let Some((key, record)) = self.rows.pop_front() {
-                if let Ok(Key::Upload(_, _, id)) = Key::decode(&key) {
-                    let ends = [Key::Part(id, 0), Key::Part(id, u16::MAX)];
-                    let [from, to] = ends.map(|end| end.encode());
-                    self.parts = Some((from, to));
-                    // Those rows come first, then the uploads behind this one.
-                    self.next = Some(above(&key));
-                    self.rows.clear();
-                    continue;
-                }
-                return Ok(Some((key, record)));
-            }
-            if let Some((from, to)) = self.parts.take() {
-                let rows = local.scan(&from, Some(&to), ROWS)?;
-                self.parts = rows.next.map(|next| (next, to));
-                self.rows.extend(rows.rows);
-                continue;
-            }
-            let Some(from) = self.next.take() else {
-                return Ok(None);
-            };
-            let rows = local.scan(&from, after_prefix(&[tag::UPLOAD]).as_deref(), ROWS)?;
-            self.next = rows.next;
-            self.rows.extend(rows.rows);
-        }
-    }
-
     /// True when the pass has checked its share.
     fn is_enough(&mut self, key: &[u8], config: &ScrubConfig) -> bool {
         if self.depth == Depth::Length {

@@ -312,13 +312,18 @@ fn number_of(name: &str) -> Option<u64> {
     name.strip_suffix(SUFFIX)?.parse().ok()
 }
 
+/// The names of the snapshots there are, readable or not, in order.
+pub fn names(disk: &dyn Disk) -> io::Result<Vec<String>> {
+    let mut names = disk.read_dir(DIR)?;
+    names.retain(|name| number_of(name).is_some());
+    names.sort();
+    Ok(names)
+}
+
 /// The snapshots there are, the newest first. Those that cannot be read are left out.
 pub fn list(disk: &dyn Disk, store_id: [u8; 16]) -> io::Result<Vec<SnapshotInfo>> {
     let mut all = Vec::new();
-    for name in disk.read_dir(DIR)? {
-        if number_of(&name).is_none() {
-            continue;
-        }
+    for name in names(disk)? {
         match SnapshotReader::open(disk.open(&path(&name))?, store_id, &name) {
             Ok(reader) => all.push(reader.info),
             Err(error) => tracing::warn!(name, %error, "a snapshot cannot be read"),
@@ -331,7 +336,8 @@ pub fn list(disk: &dyn Disk, store_id: [u8; 16]) -> io::Result<Vec<SnapshotInfo>
 /// Reads a snapshot block by block.
 pub struct SnapshotReader {
     file: Arc<dyn DiskFile>,
-    len: u64,
+    /// Its length in bytes.
+    pub len: u64,
     /// What its header says.
     pub info: SnapshotInfo,
     read: Trail,

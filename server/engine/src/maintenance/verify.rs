@@ -34,6 +34,8 @@ pub enum Progress {
 /// One body that is being checked.
 pub struct BodyCheck {
     depth: Depth,
+    /// The ends of files are looked at besides the bytes.
+    checks_ends: bool,
     body: Body,
     size: u64,
     at: u64,
@@ -65,11 +67,18 @@ impl BodyCheck {
     fn new(body: Body, size: u64, depth: Depth) -> Self {
         Self {
             depth,
+            checks_ends: depth == Depth::Length,
             body,
             size,
             at: 0,
             open: None,
         }
+    }
+
+    /// Looks at what stands behind the bytes of a file too, which reading them does not need.
+    pub fn with_ends(mut self) -> Self {
+        self.checks_ends = true;
+        self
     }
 
     /// Checks the next chunk, or with [`Depth::Length`] the next piece.
@@ -79,9 +88,12 @@ impl BodyCheck {
         }
         if self.open.is_none() {
             self.open = Some((self.open_next(meta, blobs)?, Sha256::new()));
+            if self.checks_ends {
+                self.check_length()?;
+            }
         }
         let checked = match self.depth {
-            Depth::Length => self.check_length()?,
+            Depth::Length => self.piece_bytes(),
             Depth::Bytes => self.check_chunk()?,
         };
         self.at += checked;
@@ -122,11 +134,14 @@ impl BodyCheck {
         }
     }
 
-    fn check_length(&self) -> Result<u64> {
+    fn piece_bytes(&self) -> u64 {
         let (opened, _) = self.open.as_ref().expect("just opened");
-        let size = opened.range.end - opened.range.start;
-        opened.piece.check_length(size)?;
-        Ok(size)
+        opened.range.end - opened.range.start
+    }
+
+    fn check_length(&self) -> Result<()> {
+        let (opened, _) = self.open.as_ref().expect("just opened");
+        Ok(opened.piece.check_length(self.piece_bytes())?)
     }
 
     fn check_chunk(&mut self) -> Result<u64> {

@@ -98,6 +98,7 @@ pub enum Key {
     FreeBucket(BucketId),
     Quarantine(BucketId, String),
     Scrub,
+    Recount,
 }
 
 /// First bytes of keys; the gaps are reserved in FORMAT.md.
@@ -120,6 +121,7 @@ pub mod tag {
     pub const FREE_BUCKET: u8 = 0x25;
     pub const QUARANTINE: u8 = 0x26;
     pub const SCRUB: u8 = 0x27;
+    pub const RECOUNT: u8 = 0x28;
 }
 
 impl Key {
@@ -145,6 +147,7 @@ impl Key {
                 join(tag::QUARANTINE, &[&id.0.to_be_bytes(), key.as_bytes()])
             }
             Key::Scrub => vec![tag::SCRUB],
+            Key::Recount => vec![tag::RECOUNT],
         }
     }
 
@@ -197,6 +200,7 @@ impl Key {
                 Key::Quarantine(id, text(&mut r)?)
             }
             tag::SCRUB => Key::Scrub,
+            tag::RECOUNT => Key::Recount,
             _ => return Err(r.error("kind")),
         };
         r.finish()?;
@@ -288,6 +292,7 @@ mod tests {
             Key::FreeBucket(BucketId(7)),
             Key::Quarantine(BucketId(7), "a/ü".into()),
             Key::Scrub,
+            Key::Recount,
         ];
         for key in keys {
             assert_eq!(Key::decode(&key.encode()).unwrap(), key);

@@ -33,6 +33,7 @@ pub enum Record {
     PartSet(PartSetRecord),
     Quarantine,
     Scrub(Box<ScrubRecord>),
+    Recount,
 }
 
 /// A bucket.
@@ -346,7 +347,7 @@ impl Record {
             Record::PartSet(r) => {
                 w.u32(r.references).u32(r.parts).u64(r.changes);
             }
-            Record::Quarantine => {}
+            Record::Quarantine | Record::Recount => {}
             Record::Scrub(r) => r.encode(&mut w),
         }
         w.into_bytes()
@@ -399,6 +400,7 @@ impl Record {
                 changes: r.u64("changes")?,
             }),
             tag::QUARANTINE => Record::Quarantine,
+            tag::RECOUNT => Record::Recount,
             tag::SCRUB => Record::Scrub(Box::new(ScrubRecord::decode(&mut r)?)),
             _ => return Err(r.error("key kind")),
         };

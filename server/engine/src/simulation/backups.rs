@@ -367,7 +367,7 @@ impl World {
         let found = Found::scan(&store.local, 1000).map_err(wrong)?;
         found.check_bodies(&store.local, &living).map_err(wrong)?;
         found.check_files(&disk).map_err(wrong)?;
-        check::check_quarantine(&disk, None).map_err(wrong)
+        check::check_quarantine(&disk, &[]).map_err(wrong)
     }
 
     /// The end of the story: a backup that is left comes back, also into the store itself when that has lost files.

@@ -229,14 +229,15 @@ fn is_free_list(key: &Key) -> bool {
     matches!(key, Key::Free(_) | Key::FreePartSet(_) | Key::FreeBucket(_))
 }
 
-/// No file may ever go to quarantine but the damaged one.
-pub(super) fn check_quarantine(disk: &SimulatedDisk, damaged: Option<&str>) -> Result {
+/// No file may ever go to quarantine but damaged ones.
+pub(super) fn check_quarantine(disk: &SimulatedDisk, damaged: &[String]) -> Result {
     let name = |path: &str| path.rsplit('/').next().map(str::to_owned);
+    let is_damaged = |path: &str| damaged.iter().any(|damaged| name(damaged) == name(path));
     match disk
         .live_files()
         .into_iter()
         .filter(|path| path != "quarantine/index.redb")
-        .find(|path| path.starts_with("quarantine/") && name(path) != damaged.and_then(name))
+        .find(|path| path.starts_with("quarantine/") && !is_damaged(path))
     {
         Some(path) => Err(format!(
             "{path}: a file nobody names was not known as uncommitted"

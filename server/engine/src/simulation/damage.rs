@@ -8,7 +8,15 @@ use super::{
     check::{self, Found},
     world::{Outcome, World},
 };
-use crate::meta::local::Local;
+use crate::{
+    OpenError,
+    disk::Disk,
+    maintenance::{fsck::FsckReport, verify::Depth},
+    meta::local::{
+        Local, format,
+        packs::{self, Packs},
+    },
+};
 
 /// What precedes the CRC64 in an encoded record of an object, in bytes: version to SHA-256; in that of a part
 /// an MD5 comes on top.
@@ -21,27 +29,114 @@ const BEHIND: u64 = 24;
 pub(super) fn live(world: &mut World) -> Outcome {
     world.live_on()?;
     world.rest()?;
-    let Some(damaged) = flip(world) else {
+    let damaged = damage(world);
+    if damaged.is_empty() {
         return Ok(());
-    };
+    }
     // Once as it is, once more after upkeep had its chance to make it worse.
-    for _ in 0..2 {
-        let Some(local) = world.open_damaged() else {
-            return Ok(());
+    for round in 0..2 {
+        let report = world.fsck_closed(Depth::Bytes)?;
+        must_tell_of_snapshots(&report, &damaged)?;
+        let local = match world.open_damaged() {
+            Ok(_) if report.refused.is_some() => {
+                return Err(format!("fsck expected a refusal: {:?}", report.refused));
+            }
+            Ok(local) => local,
+            Err(OpenError::Hole { hole, .. }) => {
+                let is_named = report.losses.iter().any(|loss| loss.hole == hole);
+                return match is_named {
+                    true if is_index(&damaged) => Ok(()),
+                    true => world.give_up(&report, &damaged),
+                    false => Err(format!("fsck has not named the hole {hole}")),
+                };
+            }
+            Err(error) if report.refused.is_none() => {
+                return Err(format!("fsck did not expect a refusal: {error}"));
+            }
+            Err(_) => return Ok(()),
         };
         check(world, &local)?;
+        if round == 0 {
+            world.check_findings(&report, &local)?;
+        }
         drop(local);
         world.upkeep_damaged();
-        check::check_quarantine(&world.disk, Some(&damaged))?;
+        check::check_quarantine(&world.disk, &damaged)?;
     }
     Ok(())
 }
 
-/// Flips bits of one byte of a file, which it names; `None` when there is nothing to flip.
-fn flip(world: &mut World) -> Option<String> {
-    let (prefix, in_index) = match world.dice.below(4) {
-        0 => ("objects/", false),
-        1 => ("index.redb", true),
+/// Whether rows are damaged too: then what follows from them cannot be counted anew.
+fn is_index(damaged: &[String]) -> bool {
+    damaged.iter().any(|path| path == format::INDEX)
+}
+
+fn must_tell_of_snapshots(report: &FsckReport, damaged: &[String]) -> Outcome {
+    for path in damaged.iter().filter(|path| path.starts_with("backup/")) {
+        let mut findings = report.findings.told.iter();
+        if !findings.any(|finding| finding.file.as_ref() == Some(path)) {
+            return Err(format!("fsck has not found damage in {path}"));
+        }
+    }
+    Ok(())
+}
+
+/// Damages a file, sometimes several, and names them.
+fn damage(world: &mut World) -> Vec<String> {
+    let count = [1, 1, 1, 3][world.dice.below(4) as usize];
+    let mut damaged = Vec::new();
+    for _ in 0..count {
+        let done = match world.dice.of_16(2) {
+            true => lose_file(world),
+            false => flip(world, &damaged),
+        };
+        damaged.extend(done);
+    }
+    damaged
+}
+
+/// Takes a file away, but not the last one of the log: of that nothing tells any more.
+fn lose_file(world: &mut World) -> Option<String> {
+    let newest = Packs::numbers(&*world.disk)
+        .ok()?
+        .into_iter()
+        .filter(|&number| has_header(world, number))
+        .next_back()
+        .map(packs::path);
+    let mut files = world.disk.live_files();
+    files.retain(|path| {
+        path.starts_with("objects/") || path.starts_with("log/") && Some(path) < newest.as_ref()
+    });
+    let path = match files.len() as u64 {
+        0 => return None,
+        n => files.swap_remove(world.dice.below(n) as usize),
+    };
+    let dir = path.rsplit_once('/')?.0;
+    let lost = world
+        .disk
+        .unlink(&path)
+        .and_then(|()| world.disk.sync_dir(dir));
+    world
+        .story
+        .tell(&[29, lost.is_ok().into()], || format!("{path} is lost"));
+    lost.ok().map(|()| path)
+}
+
+fn has_header(world: &World, number: u32) -> bool {
+    let mut magic = [0; 4];
+    world
+        .disk
+        .open(&packs::path(number))
+        .and_then(|file| file.read_at(&mut magic, 0))
+        .is_ok_and(|()| magic != [0; 4])
+}
+
+/// Flips bits of one byte of a file that is not damaged yet, which it names; `None` when there is nothing to flip.
+fn flip(world: &mut World, damaged: &[String]) -> Option<String> {
+    let (prefix, in_index) = match world.dice.below(9) {
+        0 | 1 => ("objects/", false),
+        2 | 3 => ("index.redb", true),
+        4 => ("backup/", false),
         _ => ("log/", false),
     };
     let files: Vec<(String, Vec<u8>)> = world
@@ -49,6 +144,7 @@ fn flip(world: &mut World) -> Option<String> {
         .durable_snapshot()
         .into_iter()
         .filter(|(path, bytes)| path.starts_with(prefix) && bytes.iter().any(|&b| b != 0))
+        .filter(|(path, _)| !damaged.contains(path) && !path.ends_with(".new"))
         .collect();
     if files.is_empty() {
         return None;

@@ -11,6 +11,8 @@ mod backups;
 mod check;
 mod damage;
 pub(crate) mod environment;
+mod fsck;
+mod given_up;
 mod held;
 mod model;
 mod plan;
@@ -26,6 +28,7 @@ use self::world::World;
 use crate::{
     disk::simulated::SimulatedDisk,
     meta::local::{LocalConfig, recovery},
+    planted::Bug,
 };
 
 /// What came of a seed that passed.
@@ -53,6 +56,18 @@ pub enum Mode {
     Crashes,
     /// In the end, bits at rest flip too.
     Damage,
+}
+
+impl Bug {
+    /// The kind of life in which it shows.
+    pub fn mode(self) -> Mode {
+        match self {
+            Bug::DamageTakenForTorn | Bug::CrcOfWrongRange | Bug::SkipHole | Bug::FsckBlind => {
+                Mode::Damage
+            }
+            _ => Mode::Crashes,
+        }
+    }
 }
 
 /// Lives the life of `seed`, printing its story on demand.

@@ -24,6 +24,9 @@ pub(super) struct State {
     changes: BTreeMap<UploadId, u64>,
     /// How often the collector has moved the body of a row since it was written.
     moves: BTreeMap<Key, u64>,
+    /// The lsn of the last transaction, and of the one that changed each row last, if only by removing it.
+    pub(super) lsn: u64,
+    pub(super) lsns: BTreeMap<Key, u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -164,8 +167,10 @@ pub(super) fn commit_one(state: &mut State, intent: &Intent) -> Result<(), usize
     if let Some(broken) = intent.requires.iter().position(|r| !holds(r)) {
         return Err(broken);
     }
+    state.lsn += 1;
     for (key, edit) in &intent.changes {
         state.apply(key, edit);
+        state.lsns.insert(key.clone(), state.lsn);
     }
     Ok(())
 }

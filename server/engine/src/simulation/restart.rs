@@ -70,6 +70,9 @@ impl World {
             if attempt == 3 && self.trouble {
                 self.trouble();
             }
+            if !self.trouble && self.dice.of_16(1) {
+                self.must_be_sound()?;
+            }
             if attempt < 6 && self.dice.of_16(self.plan.bad_recoveries_of_16) {
                 self.disturb_recovery();
             }
@@ -110,6 +113,8 @@ impl World {
         let checked = self.check();
         self.disk.set_faults(faults);
         if self.disk.is_powered() {
+            // What was in doubt may have had an lsn and no effect.
+            self.acknowledged.lsn = self.store().committer.position().lsn;
             return checked;
         }
         // The power went at the last moment of the start, or when redb wrote on the occasion of a look.
@@ -158,7 +163,7 @@ impl World {
             &self.store.as_ref().expect("just opened").local,
             &self.acknowledged,
         )?;
-        check::check_quarantine(&self.disk, None)?;
+        check::check_quarantine(&self.disk, &[])?;
         let rows = self.acknowledged.rows.len() as u64;
         self.story
             .tell(&[18, rows], || format!("all {rows} rows are right"));
@@ -187,6 +192,7 @@ impl World {
         }
         let again = Found::scan(&self.store().local, 1000)?;
         again.check_files(&self.disk)?;
+        self.must_be_clean()?;
         self.end_of_backups()
     }
 
@@ -239,18 +245,18 @@ impl World {
         Ok(())
     }
 
-    /// Opens the store after damage; `None` when it refuses.
-    pub(super) fn open_damaged(&mut self) -> Option<Arc<Local>> {
+    /// Opens the store after damage.
+    pub(super) fn open_damaged(&mut self) -> Result<Arc<Local>, OpenError> {
         let config = self.plan.config.clone();
         let opened = recovery::open(self.disk.clone(), config, self.env.clone());
         self.story.tell(&[23, opened.is_ok().into()], || {
             let refused = opened.as_ref().err().map(|e| e.to_string());
             format!("open: {}", refused.unwrap_or_else(|| "done".into()))
         });
-        let store = Store::new(opened.ok()?, self.plan.free_per_step, &self.env);
+        let store = Store::new(opened?, self.plan.free_per_step, &self.env);
         let local = store.local.clone();
         self.store = Some(store);
-        Some(local)
+        Ok(local)
     }
 
     /// A whole pass of applier and collector over a damaged store, as far as it goes.

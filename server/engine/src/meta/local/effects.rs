@@ -23,6 +23,8 @@ use crate::{
     types::UploadId,
 };
 
+pub mod recount;
+
 /// Rows that tell the collector what to remove.
 const FREE_LISTS: [u8; 3] = [tag::FREE, tag::FREE_PART_SET, tag::FREE_BUCKET];
 
@@ -204,8 +206,8 @@ impl<'a> View<'a> {
             stats.bytes += new.size;
         }
         if let Some(old) = old {
-            stats.objects = less(stats.objects, 1);
-            stats.bytes = less(stats.bytes, old.size);
+            stats.objects = self.less(stats.objects, 1);
+            stats.bytes = self.less(stats.bytes, old.size);
         }
         self.put(&Key::BucketStats(bucket), Some(Record::BucketStats(stats)));
         Ok(())
@@ -256,7 +258,7 @@ impl<'a> View<'a> {
             } => {
                 // A missing row (of a damaged index) stays missing: the collector then looks for itself.
                 if let Some(live_bytes) = self.live_bytes(*pack)? {
-                    let live_bytes = less(live_bytes, (*record_bytes).into());
+                    let live_bytes = self.less(live_bytes, (*record_bytes).into());
                     let record = Record::Pack(PackRecord { live_bytes });
                     self.put(&Key::Pack(*pack), Some(record));
                 }
@@ -312,7 +314,7 @@ impl<'a> View<'a> {
     fn count_parts(&mut self, id: UploadId, was: bool, is: bool) -> Result<()> {
         // There is no such row while the collector removes the parts.
         if let Some(mut parts) = self.part_set(id)? {
-            parts.parts = less(u64::from(parts.parts) + u64::from(is), was.into()) as u32;
+            parts.parts = self.less(u64::from(parts.parts) + u64::from(is), was.into()) as u32;
             parts.changes += 1;
             self.put(&Key::PartSet(id), Some(Record::PartSet(parts)));
         }
@@ -339,6 +341,15 @@ impl<'a> View<'a> {
             _ => None,
         })
     }
+
+    /// Counters never run below zero: a lost cause is worth an alarm in tests, not a wrap in production.
+    fn less(&self, from: u64, what: u64) -> u64 {
+        debug_assert!(
+            from >= what || self.local.owes_recount(),
+            "a counter would fall below zero: {from} - {what}"
+        );
+        from.saturating_sub(what)
+    }
 }
 
 /// Reads the record of a row.
@@ -364,13 +375,4 @@ fn as_object(record: &Record) -> Option<&ObjectRecord> {
         Record::Object(object) => Some(object),
         _ => None,
     }
-}
-
-/// Counters never run below zero: a lost cause is worth an alarm in tests, not a wrap in production.
-fn less(from: u64, what: u64) -> u64 {
-    debug_assert!(
-        from >= what,
-        "a counter would fall below zero: {from} - {what}"
-    );
-    from.saturating_sub(what)
 }

@@ -254,6 +254,22 @@ impl IndexRead<'_> {
         get(self.table.as_ref(), key)
     }
 
+    /// The first key of `from..to`, whatever its row is like.
+    pub fn next_key(&self, from: &[u8], to: Option<&[u8]>) -> Result<Option<Vec<u8>>> {
+        let table = match &self.table {
+            Some(table) if to.is_none_or(|to| from < to) => table,
+            _ => return Ok(None),
+        };
+        let upper = to.map_or(Bound::Unbounded, Bound::Excluded);
+        guarded(|| {
+            let mut range = table
+                .range::<&[u8]>((Bound::Included(from), upper))
+                .map_err(broken)?;
+            let row = range.next().transpose().map_err(broken)?;
+            Ok(row.map(|(key, _)| key.value().to_vec()))
+        })
+    }
+
     /// The first rows of `from..to`: at most `limit`, and fewer when they are long.
     pub fn range(&self, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Chunk<Vec<u8>>> {
         range(self.table.as_ref(), from, to, limit)

@@ -34,6 +34,7 @@ pub mod committer;
 pub mod effects;
 pub mod format;
 pub mod holds;
+pub mod holes;
 pub mod index;
 pub mod log;
 pub mod overlay;
@@ -147,6 +148,8 @@ pub struct Local {
     snapshot: Mutex<Option<Checkpoint>>,
     /// Why the index was made anew at this start, if it was.
     rebuilt: std::sync::OnceLock<String>,
+    /// Rows may be missing before those that are applied: what follows from them is counted anew afterwards.
+    is_recount_owed: AtomicBool,
     /// The index is marked as damaged.
     is_index_marked: AtomicBool,
     /// At the start the log went back to its beginning.
@@ -194,10 +197,27 @@ impl Local {
             holds: Holds::default(),
             snapshot: Mutex::default(),
             rebuilt: std::sync::OnceLock::new(),
+            is_recount_owed: false.into(),
             is_index_marked: false.into(),
             has_whole_log: false.into(),
             collection: Mutex::default(),
         }
+    }
+
+    /// The log has holes: what follows from rows cannot be trusted until it is counted anew, and no file is deleted
+    /// because no row names it.
+    fn distrust_rows(&self) {
+        self.is_recount_owed.store(true, Ordering::Relaxed);
+        self.files.distrust_rows();
+    }
+
+    /// What follows from rows is right again.
+    fn is_recounted(&self) {
+        self.is_recount_owed.store(false, Ordering::Relaxed);
+    }
+
+    fn owes_recount(&self) -> bool {
+        self.is_recount_owed.load(Ordering::Relaxed)
     }
 
     /// Takes over what the start has found besides rows: the newest snapshot, and whether the index is new.
@@ -311,22 +331,43 @@ impl Local {
 
     /// The row under `key`: the overlay first, then the index.
     pub fn get(&self, key: &Key) -> Result<Option<Record>> {
-        let bytes = key.encode();
+        self.get_encoded(&key.encode())
+    }
+
+    /// The row under an encoded key.
+    pub(crate) fn get_encoded(&self, key: &[u8]) -> Result<Option<Record>> {
         let index = || self.index.read();
         let early = sync::has(Race::IndexFirst).then(index);
-        match self.overlay.get(&bytes) {
-            Lookup::Put(row) => effects::decode(&bytes, &row).map(Some),
+        match self.overlay.get(key) {
+            Lookup::Put(row) => effects::decode(key, &row).map(Some),
             Lookup::Deleted => Ok(None),
             Lookup::Unknown => {
-                let get = |index: &IndexRead| index.get(&bytes);
+                let get = |index: &IndexRead| index.get(key);
                 let row = match early {
                     Some(early) => early.and_then(|index| get(&index)),
                     None => self.index.look(get),
                 };
                 let row = self.watched(row)?;
-                row.map(|row| effects::decode(&bytes, &row)).transpose()
+                row.map(|row| effects::decode(key, &row)).transpose()
             }
         }
+    }
+
+    /// The first key of `from..to`, whether or not there is (still) a row that can be read.
+    pub(crate) fn next_key(&self, from: &[u8], to: Option<&[u8]>) -> Result<Option<Vec<u8>>> {
+        let (newer, _) = self.overlay.range(from, to, 1);
+        let newer = newer.into_iter().next().map(|(key, _)| key);
+        let older = self.index.read().and_then(|index| index.next_key(from, to));
+        let older = self.watched(older)?;
+        Ok(match (newer, older) {
+            (Some(newer), Some(older)) => Some(newer.min(older)),
+            (newer, older) => newer.or(older),
+        })
+    }
+
+    /// The point of the log that is durable and visible.
+    pub(crate) fn position(&self) -> Position {
+        self.overlay.position()
     }
 
     /// The first rows of `from..to`: at most `limit`, and fewer when they are long.

@@ -16,6 +16,7 @@ use crate::{
 
 /// Directory of the packs.
 pub const DIR: &str = "log";
+const QUARANTINE: &str = "quarantine";
 
 /// Packs that are held open at a time; others are opened again when they are read.
 const OPEN_PACKS_MAX: usize = 256;
@@ -184,6 +185,22 @@ impl Packs {
         self.disk.unlink(&path(number))?;
         // In this order: from now on nobody can open it again and keep its space.
         self.lock().files.remove(&number);
+        self.disk.sync_dir(DIR)
+    }
+
+    /// Moves a pack out of the way without destroying it.
+    pub fn set_aside(&self, number: u32) -> io::Result<()> {
+        self.lock().files.remove(&number);
+        let path = path(number);
+        let aside = path.replacen(DIR, QUARANTINE, 1);
+        match self.disk.rename(&path, &aside) {
+            // A crash left both names.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.disk.unlink(&path)?;
+            }
+            renamed => renamed?,
+        }
+        self.disk.sync_dir(QUARANTINE)?;
         self.disk.sync_dir(DIR)
     }
 

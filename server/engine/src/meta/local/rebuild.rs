@@ -125,6 +125,16 @@ fn rebuild(
             OpenError::io("the index that was made anew could not be put in place", e)
         });
     }
+    // The newest snapshot needs the least of the log.
+    let newest = snapshots.first().map(|info| &info.checkpoint);
+    if let Err(OpenError::Hole { hole, what }) = log.continues(newest) {
+        return Err(OpenError::Hole {
+            hole,
+            what: format!(
+                "The index (index.redb) cannot be used ({why}), and the log that it is made anew from has a hole. {what}"
+            ),
+        });
+    }
     let why_not = why_not.map_or_else(|| "no snapshot can be read".into(), |e| e.to_string());
     Err(OpenError::Damaged {
         what: format!(

@@ -2,8 +2,8 @@
 //! last batch anew before anything is served.
 //!
 //! What a bad frame means is decided here. Bytes above the last lsn that anything says is durable are a
-//! torn tail and are cut; bytes at or below it are damage: never cut, never skipped, the store refuses to
-//! open and says how to go on.
+//! torn tail and are cut; bytes at or below it are damage: never cut, and never skipped unless the owner has
+//! given up what is lost (`holes`), else the store refuses to open and says how to go on.
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
@@ -17,10 +17,14 @@ use crate::{
             Local, LocalConfig,
             applier::Applier,
             committer::Committer,
-            effects::View,
+            effects::{
+                View,
+                recount::{self, Recounted},
+            },
             format::{self, Format},
+            holes::{self, LogHole, Loss},
             index,
-            log::{self, Batch, Hash, HeaderBlock, PAGE_BYTES, PackHeader, Position, Scanned},
+            log::{self, Batch, HeaderBlock, PAGE_BYTES, PackHeader, Position, Scanned},
             packs::{self, Packs},
             rebuild::{self, Usable},
             space,
@@ -40,20 +44,54 @@ pub struct Opened {
     pub applier: Applier,
 }
 
-/// Opens the store in `disk`, making it when there is none. A start on a full disk takes the ballast.
+/// How to go past holes of the log.
+#[derive(Clone, Debug, Default)]
+pub struct Tolerance {
+    /// These are given up by their owner.
+    pub accepted: Vec<LogHole>,
+    /// Nobody will write to this store: what follows from rows is left as it is.
+    pub only_looks: bool,
+}
+
+/// What became of holes that were given up.
+#[derive(Debug, Default)]
+pub struct GivenUp {
+    /// What they hide.
+    pub losses: Vec<Loss>,
+    /// What had to be done besides counting, when it was counted.
+    pub recounted: Option<Recounted>,
+}
+
+/// Opens the store in `disk`, making it when there is none.
 pub fn open(disk: Arc<dyn Disk>, config: LocalConfig, env: Env) -> Result<Opened, OpenError> {
+    open_past(disk, config, env, &Tolerance::default()).map(|(opened, _)| opened)
+}
+
+/// Opens the store past the holes that are given up; all others are refused as ever. A start on a full disk takes the
+/// ballast.
+pub fn open_past(
+    disk: Arc<dyn Disk>,
+    config: LocalConfig,
+    env: Env,
+    tolerance: &Tolerance,
+) -> Result<(Opened, GivenUp), OpenError> {
     let has_ballast = disk.open(space::BALLAST).is_ok();
-    match open_once(disk.clone(), config.clone(), env.clone()) {
+    match open_once(disk.clone(), config.clone(), env.clone(), tolerance) {
         Err(OpenError::Io { source, .. }) if has_ballast && is_full(&source) => {
             space::give_back(&*disk)
                 .map_err(|e| OpenError::io("the ballast could not be removed", e))?;
-            open_once(disk, config, env)
+            open_once(disk, config, env, tolerance)
         }
         opened => opened,
     }
 }
 
-fn open_once(disk: Arc<dyn Disk>, config: LocalConfig, env: Env) -> Result<Opened, OpenError> {
+fn open_once(
+    disk: Arc<dyn Disk>,
+    config: LocalConfig,
+    env: Env,
+    tolerance: &Tolerance,
+) -> Result<(Opened, GivenUp), OpenError> {
     let Format {
         store_id,
         incarnation_floor,
@@ -64,13 +102,15 @@ fn open_once(disk: Arc<dyn Disk>, config: LocalConfig, env: Env) -> Result<Opene
         disk.sync_dir(directory)
             .map_err(|e| OpenError::io("the directory of the store could not be synced", e))?;
     }
-    let log =
+    let mut log =
         Log::survey(&*disk, store_id).map_err(|e| OpenError::io("the log could not be read", e))?;
+    log.accepted.clone_from(&tolerance.accepted);
     let Usable {
         index,
         checkpoint,
         rebuilt,
     } = rebuild::open_index(&*disk, &config, store_id, &log)?;
+    let checkpoint = checkpoint.filter(|checkpoint| checkpoint.pack != 0);
     let head = log.head(checkpoint.as_ref())?;
     let segments = log.segments(head, checkpoint.as_ref())?;
     if head.is_none() && checkpoint.is_none() {
@@ -87,7 +127,14 @@ fn open_once(disk: Arc<dyn Disk>, config: LocalConfig, env: Env) -> Result<Opene
         .unwrap_or(0)
         .max(checkpoint.map_or(0, |checkpoint| checkpoint.incarnation))
         .max(incarnation_floor);
-    let next_number = 1 + log.packs.keys().max().copied().unwrap_or(0);
+    let newest = log.packs.keys().max().copied().unwrap_or(0);
+    let next_number = 1 + newest.max(checkpoint.map_or(0, |c| c.pack));
+    let is_recount_owed = !tolerance.accepted.is_empty()
+        || recount::is_owed(&index).map_err(|e| index_failed("The index cannot be read", &e))?;
+    if is_recount_owed && !tolerance.only_looks {
+        recount::owe(&index, checkpoint.as_ref())
+            .map_err(|e| index_failed("The index cannot be written", &e))?;
+    }
     let start = checkpoint.map_or(Position::default(), |c| c.position());
     let local = Arc::new(Local::new(
         disk,
@@ -105,9 +152,13 @@ fn open_once(disk: Arc<dyn Disk>, config: LocalConfig, env: Env) -> Result<Opene
         local.files.spare_below(first);
     }
     local.note_start(rebuilt, log.continues(None).is_ok())?;
+    if is_recount_owed {
+        local.distrust_rows();
+    }
     let mut applier = Applier::new(local.clone());
-    let tail = log.replay(&local, &mut applier, start, &segments)?;
-    log.refuse_if_more_was_durable(head, &tail)?;
+    let (tail, mut losses) = log.replay(&local, &mut applier, start, &segments)?;
+    let durable = log.refuse_if_more_was_durable(head, &tail)?;
+    let tail = log.end_in_hole(&local, tail, durable, &mut losses)?;
     log.tidy(&local, head, &segments, &tail)?;
     let left = tail.before.pack;
     use_packs(&local, &segments, left)
@@ -116,11 +167,16 @@ fn open_once(disk: Arc<dyn Disk>, config: LocalConfig, env: Env) -> Result<Opene
     if !planted::is(Bug::SkipRewrite) {
         remove_bypassed(&local, &log, &segments, start.pack, left)?;
     }
-    Ok(Opened {
+    let recounted = (is_recount_owed && !tolerance.only_looks)
+        .then(|| recount::run(&local, &mut applier, committer.position()))
+        .transpose()
+        .map_err(|e| index_failed("What follows from the rows could not be counted", &e))?;
+    let opened = Opened {
         local,
         committer,
         applier,
-    })
+    };
+    Ok((opened, GivenUp { losses, recounted }))
 }
 
 /// Without a log and without a checkpoint this must be the first start, cut short: nothing was acknowledged,
@@ -143,7 +199,7 @@ fn must_be_empty(disk: &dyn Disk) -> Result<(), OpenError> {
 fn use_packs(local: &Local, segments: &[Segment], left: u32) -> Result<(), Error> {
     let position = local.overlay.position();
     let mut view = View::new(local)?;
-    for number in segments.iter().map(|segment| segment.header.number) {
+    for number in segments.iter().map(|segment| segment.number) {
         if number <= left {
             view.use_pack(number)?;
         }
@@ -161,8 +217,8 @@ fn remove_bypassed(
     first: u32,
     left: u32,
 ) -> Result<(), OpenError> {
-    let on_the_way = |n: u32| segments.iter().any(|segment| segment.header.number == n);
-    let last = segments.last().map_or(0, |segment| segment.header.number);
+    let on_the_way = |n: u32| segments.iter().any(|segment| segment.number == n);
+    let last = segments.last().map_or(0, |segment| segment.number);
     for number in log
         .packs
         .keys()
@@ -177,9 +233,7 @@ fn remove_bypassed(
             .map_err(|e| index_failed("The index cannot be read", &e))?
             .is_none()
         {
-            local
-                .packs
-                .remove(number)
+            log.remove(local, number)
                 .map_err(|e| OpenError::io("a superfluous log file could not be removed", e))?;
         }
     }
@@ -189,9 +243,11 @@ fn remove_bypassed(
 /// A stretch of one pack that belongs to the log.
 #[derive(Clone, Copy, Debug)]
 struct Segment {
-    header: PackHeader,
-    /// Where the log leaves the pack, and the hash there; `None` in the last one.
-    end: Option<(u64, Hash)>,
+    number: u32,
+    /// `None` behind a hole: the file is missing, or its header cannot be read.
+    header: Option<PackHeader>,
+    /// Where the log leaves the pack; `None` in the last one, and where the next one does not say.
+    end: Option<Position>,
 }
 
 struct FoundPack {
@@ -206,20 +262,6 @@ impl FoundPack {
             HeaderBlock::Valid(header) => Some(header),
             HeaderBlock::Spare | HeaderBlock::Bad => None,
         }
-    }
-
-    /// What the index was made from was durable: a file that ends before it was cut, and with it perhaps what
-    /// came behind, of which nothing tells any more.
-    fn reaches(&self, checkpoint: &Checkpoint) -> Result<(), OpenError> {
-        if self.len >= checkpoint.offset {
-            return Ok(());
-        }
-        Err(damaged(format!(
-            "The log file {} ends at byte {}, and the index was made from it up to byte {}.",
-            packs::path(checkpoint.pack),
-            self.len,
-            checkpoint.offset
-        )))
     }
 }
 
@@ -237,6 +279,8 @@ struct Tail {
 /// The files of the log as they were found.
 pub(super) struct Log {
     packs: BTreeMap<u32, FoundPack>,
+    /// Holes that their owner has given up.
+    accepted: Vec<LogHole>,
 }
 
 impl Log {
@@ -252,45 +296,98 @@ impl Log {
             let block = PackHeader::decode(&block, number, store_id);
             found.insert(number, FoundPack { file, len, block });
         }
-        Ok(Self { packs: found })
+        Ok(Self {
+            packs: found,
+            accepted: Vec::new(),
+        })
     }
 
-    /// The newest pack that belongs to the log: it has a complete first batch, or the checkpoint knows it.
+    fn accepts(&self, pack: u32, offset: u64) -> bool {
+        self.accepted.contains(&LogHole { pack, offset })
+    }
+
+    /// Goes past a hole that was given up, and no other.
+    fn pass(&self, hole: LogHole, what: impl FnOnce() -> String) -> Result<(), OpenError> {
+        match self.accepted.contains(&hole) || planted::is(Bug::SkipHole) {
+            true => Ok(()),
+            false => Err(holes::refused(hole, &what())),
+        }
+    }
+
+    /// The newest pack that belongs to the log: it has a complete first batch, or the checkpoint knows it, or a
+    /// hole in its beginning was given up.
     fn head(&self, checkpoint: Option<&Checkpoint>) -> Result<Option<u32>, OpenError> {
-        for (&number, pack) in self.packs.iter().rev() {
+        let first = checkpoint.map_or(0, |c| c.pack);
+        for (&number, pack) in self.packs.range(first..).rev() {
             let Some(header) = pack.header() else {
+                if self.accepts(number, 0) {
+                    return Ok(Some(number));
+                }
                 continue;
             };
             if let Some(checkpoint) = checkpoint.filter(|c| c.pack == number) {
-                return pack.reaches(checkpoint).map(|()| Some(number));
+                return self.reaches(pack, checkpoint).map(|()| Some(number));
             }
-            let first = Position {
+            let at = Position {
                 pack: number,
                 offset: PAGE_BYTES,
                 ..header.continues
             };
-            if let Scanned::Batch(_) = self.batch(&header, &first, None)? {
+            if self.accepts(number, PAGE_BYTES)
+                || matches!(
+                    self.batch(pack, &at, Some(header.epoch), pack.len)?,
+                    Scanned::Batch(_)
+                )
+            {
                 return Ok(Some(number));
             }
         }
-        match checkpoint {
-            Some(c) if c.pack != 0 => Err(damaged(format!(
-                "The log file {} is missing or has no readable header, and the index was made from it.",
-                packs::path(c.pack)
-            ))),
-            _ => Ok(None),
+        match first {
+            0 => Ok(None),
+            pack => self.pass(LogHole { pack, offset: 0 }, || {
+                format!(
+                    "The log file {} is missing or has no readable header, and the index was made from it.",
+                    packs::path(pack)
+                )
+            }).map(|()| Some(pack)),
         }
+    }
+
+    /// What the index was made from was durable: a file that ends before it was cut, and with it perhaps what
+    /// came behind, of which nothing tells any more.
+    fn reaches(&self, pack: &FoundPack, checkpoint: &Checkpoint) -> Result<(), OpenError> {
+        if pack.len >= checkpoint.offset {
+            return Ok(());
+        }
+        let hole = LogHole {
+            pack: checkpoint.pack,
+            offset: checkpoint.offset,
+        };
+        self.pass(hole, || {
+            format!(
+                "The log file {} ends at byte {}, and the index was made from it up to byte {}.",
+                hole.path(),
+                pack.len,
+                checkpoint.offset
+            )
+        })
     }
 
     /// Refuses when the log does not go on from this checkpoint (or begin at its beginning).
     pub(super) fn continues(&self, checkpoint: Option<&Checkpoint>) -> Result<(), OpenError> {
+        if checkpoint.is_none() && !self.has_beginning() {
+            // Without rows and without what the log began with, there is nothing to go on from.
+            return Err(damaged("The beginning of the log is missing.".into()));
+        }
         match self.head(checkpoint)? {
-            None => Err(damaged(
-                "The store has neither an index (index.redb) nor a log (log/) that can be read."
-                    .into(),
-            )),
+            None => Err(damaged("There is no log.".into())),
             head => self.segments(head, checkpoint).map(drop),
         }
+    }
+
+    fn has_beginning(&self) -> bool {
+        let mut headers = self.packs.values().filter_map(FoundPack::header);
+        headers.any(|header| header.continues.pack == 0)
     }
 
     /// The stretches from the checkpoint (or the beginning) to the head, in order.
@@ -301,19 +398,30 @@ impl Log {
     ) -> Result<Vec<Segment>, OpenError> {
         let (mut segments, mut end, mut at) = (Vec::new(), None, head.unwrap_or(0));
         let first = checkpoint.map_or(0, |c| c.pack);
-        while at != 0 {
-            let header = self.packs.get(&at).and_then(FoundPack::header).ok_or_else(|| {
-                damaged(format!(
-                    "The log file {} is missing or has no readable header, but later ones continue it.",
-                    packs::path(at)
-                ))
-            })?;
-            segments.push(Segment { header, end });
+        while at != 0 && at >= first {
+            let header = self.packs.get(&at).and_then(FoundPack::header);
+            if header.is_none() {
+                self.pass(LogHole { pack: at, offset: 0 }, || {
+                    let path = packs::path(at);
+                    format!(
+                        "The log file {path} is missing or has no readable header, but later ones continue it."
+                    )
+                })?;
+            }
+            segments.push(Segment {
+                number: at,
+                header,
+                end,
+            });
             if at == first {
                 break;
             }
-            end = Some((header.continues.offset, header.continues.hash));
-            at = header.continues.pack;
+            (end, at) = match header {
+                Some(header) if header.continues.pack < at => {
+                    (Some(header.continues), header.continues.pack)
+                }
+                _ => (None, self.before(at, first)?),
+            };
         }
         if at != first {
             return Err(damaged(format!(
@@ -325,115 +433,185 @@ impl Log {
         Ok(segments)
     }
 
-    /// Replays everything but the last batch into the overlay.
+    /// The pack that one without a readable header must have continued: no other is left.
+    fn before(&self, number: u32, first: u32) -> Result<u32, OpenError> {
+        for (&before, pack) in self.packs.range(first..number).rev() {
+            // One that was made ahead of need holds nothing.
+            if pack.header().is_some() || self.durable_in(pack, PAGE_BYTES)? > 0 {
+                return Ok(before);
+            }
+        }
+        Ok(first)
+    }
+
+    /// Replays everything but the last batch into the overlay. What holes hide that were given up comes along.
     fn replay(
         &self,
         local: &Arc<Local>,
         applier: &mut Applier,
         start: Position,
         segments: &[Segment],
-    ) -> Result<Tail, OpenError> {
-        let mut at = start;
-        let mut held: Option<(Position, Box<Batch>)> = None;
-        let (mut records, mut bytes) = (0, 0);
-        for segment in segments {
-            if segment.header.number != at.pack {
-                at = Position {
-                    pack: segment.header.number,
-                    offset: PAGE_BYTES,
-                    ..at
-                };
-                if at.lsn != segment.header.continues.lsn
-                    || at.hash != segment.header.continues.hash
-                {
-                    return Err(bad_log(
-                        &at,
-                        "its header does not continue what is before it",
-                    ));
-                }
-            }
-            while segment.end.is_none_or(|(offset, _)| at.offset < offset) {
-                match self.batch(&segment.header, &at, segment.end)? {
-                    Scanned::Batch(batch) => {
-                        if let Some((before, batch)) = held.take() {
-                            replay_batch(local, applier, &before, &batch)?;
-                        }
-                        let next = batch.next;
-                        records += batch.records.len();
-                        bytes += next.offset - at.offset;
-                        held = Some((at, batch));
-                        at = next;
-                    }
-                    Scanned::Bad(why) if segment.end.is_some() => return Err(bad_log(&at, why)),
-                    Scanned::Bad(_) => break,
-                }
-            }
-            if segment.end.is_some_and(|end| end != (at.offset, at.hash)) {
-                return Err(bad_log(&at, "the log leaves this file at another point"));
-            }
+    ) -> Result<(Tail, Vec<Loss>), OpenError> {
+        let mut replay = Replay {
+            log: self,
+            local,
+            applier,
+            at: start,
+            entered: start,
+            held: None,
+            losses: Vec::new(),
+        };
+        for (place, segment) in segments.iter().enumerate() {
+            replay.segment(segment, place + 1 == segments.len())?;
         }
-        if records > 0 {
-            tracing::info!(records, bytes, "the end of the log was replayed");
-        }
+        let Replay {
+            at,
+            entered,
+            held,
+            losses,
+            ..
+        } = replay;
         let Some((mut before, batch)) = held else {
-            return Ok(Tail {
+            let tail = Tail {
                 before: at,
                 last: None,
                 end: at,
-            });
+            };
+            return Ok((tail, losses));
         };
         if let Some(segment) = segments.last()
-            && (before.pack, before.offset) == (segment.header.number, PAGE_BYTES)
+            && (before.pack, before.offset) == (segment.number, PAGE_BYTES)
         {
-            before = segment.header.continues;
+            before = segment.header.map_or(entered, |header| header.continues);
         }
-        Ok(Tail {
+        let tail = Tail {
             before,
             last: Some(batch).filter(|batch| !batch.records.is_empty()),
             end: at,
-        })
+        };
+        Ok((tail, losses))
     }
 
+    /// The batch at a point of a pack; of any epoch when that is not known.
     fn batch(
         &self,
-        header: &PackHeader,
+        pack: &FoundPack,
         at: &Position,
-        end: Option<(u64, Hash)>,
+        epoch: Option<u64>,
+        limit: u64,
     ) -> Result<Scanned, OpenError> {
-        let pack = &self.packs[&header.number];
-        let limit = end.map_or(pack.len, |(offset, _)| offset);
-        log::read_batch(&*pack.file, limit, header.epoch, at)
-            .map_err(|e| OpenError::io(&format!("{} could not be read", packs::path(at.pack)), e))
+        let failed = |e| OpenError::io(&format!("{} could not be read", packs::path(at.pack)), e);
+        let epoch = match epoch {
+            Some(epoch) => epoch,
+            None => match log::epoch_at(&*pack.file, at.offset, limit).map_err(failed)? {
+                Some(epoch) => epoch,
+                None => return Ok(Scanned::Bad("its header, and no batch begins here")),
+            },
+        };
+        log::read_batch(&*pack.file, limit, epoch, at).map_err(failed)
     }
 
-    /// Looks behind the end of the log for anything that says that more had been durable.
-    fn refuse_if_more_was_durable(&self, head: Option<u32>, tail: &Tail) -> Result<(), OpenError> {
+    /// The highest lsn that anything in a pack from `offset` on calls durable.
+    fn durable_in(&self, pack: &FoundPack, offset: u64) -> Result<u64, OpenError> {
+        let epoch = pack.header().map(|header| header.epoch);
+        log::durable_lsn_beyond(&*pack.file, offset, pack.len, epoch)
+            .map_err(|e| OpenError::io("the log could not be read", e))
+    }
+
+    /// Looks behind the end of the log for anything that says that more had been durable: refuses unless that was
+    /// given up. The last lsn that was.
+    fn refuse_if_more_was_durable(&self, head: Option<u32>, tail: &Tail) -> Result<u64, OpenError> {
         let end = tail.end;
-        let mut durable = 0;
+        let (mut here, mut behind) = (end.lsn, Vec::new());
         for (&number, pack) in self.packs.iter().filter(|(n, _)| Some(**n) >= head) {
-            let from = if Some(number) == head {
-                end.offset
-            } else {
-                PAGE_BYTES
-            };
             if let Some(header) = pack.header() {
-                durable = durable.max(header.continues.lsn);
+                here = here.max(header.continues.lsn);
             }
-            let epoch = pack.header().map(|header| header.epoch);
-            let beyond = log::durable_lsn_beyond(&*pack.file, from, pack.len, epoch)
-                .map_err(|e| OpenError::io("the log could not be read", e))?;
+            if number <= end.pack {
+                here = here.max(self.durable_in(pack, end.offset)?);
+                continue;
+            }
+            let beyond = self.durable_in(pack, PAGE_BYTES)?;
+            if beyond > end.lsn {
+                let offset = pack.header().map_or(0, |_| PAGE_BYTES);
+                behind.push((
+                    beyond,
+                    LogHole {
+                        pack: number,
+                        offset,
+                    },
+                ));
+            }
+        }
+        if planted::is(Bug::DamageTakenForTorn) {
+            return Ok(end.lsn);
+        }
+        let hole = LogHole {
+            pack: end.pack,
+            offset: end.offset,
+        };
+        let mut durable = end.lsn;
+        let all = (here > end.lsn)
+            .then_some((here, hole))
+            .into_iter()
+            .chain(behind);
+        for (beyond, hole) in all {
             durable = durable.max(beyond);
+            self.pass(hole, || {
+                let readable = end.lsn;
+                at_hole(
+                    hole,
+                    &format!("it was durable up to record {beyond}, but is readable only up to {readable}"),
+                )
+            })?;
         }
-        if durable > end.lsn {
-            return Err(bad_log(
-                &end,
-                &format!(
-                    "it was durable up to record {durable}, but is readable only up to {}",
-                    end.lsn
-                ),
-            ));
+        Ok(durable)
+    }
+
+    /// When the log ends in a hole that was given up: it goes on behind the last record that was ever durable.
+    fn end_in_hole(
+        &self,
+        local: &Local,
+        tail: Tail,
+        durable: u64,
+        losses: &mut Vec<Loss>,
+    ) -> Result<Tail, OpenError> {
+        let end = tail.end;
+        let hole = match self.packs.get(&end.pack) {
+            Some(pack) if pack.header().is_some() || end.offset > PAGE_BYTES => LogHole {
+                pack: end.pack,
+                offset: end.offset,
+            },
+            _ => LogHole {
+                pack: end.pack,
+                offset: 0,
+            },
+        };
+        if !self.accepted.contains(&hole) {
+            return Ok(tail);
         }
-        Ok(())
+        losses.retain(|loss| loss.hole != hole);
+        losses.push(Loss {
+            hole,
+            first_lsn: end.lsn + 1,
+            last_lsn: durable,
+            ends_log: true,
+            resumes_at: None,
+            reason: "nothing can be read behind it".into(),
+        });
+        let end = Position {
+            lsn: if crate::brk("m8") { end.lsn } else { durable },
+            ..end
+        };
+        // The last batch that can be read stays where it is: its lsns are behind those that are lost.
+        if let Some(batch) = &tail.last {
+            publish(local, tail.before.pack, tail.before.offset, batch, end)?;
+        }
+        Ok(Tail {
+            before: end,
+            last: None,
+            end,
+        })
     }
 
     /// Drops packs that never became part of the log; keeps the newest unwritten one as the spare.
@@ -449,9 +627,13 @@ impl Log {
             let done = if matches!(pack.block, HeaderBlock::Spare) && Some(&number) == newest {
                 local.packs.adopt_spare(number)
             } else {
-                local.packs.remove(number)
+                self.remove(local, number)
             };
             done.map_err(|e| OpenError::io("the log could not be tidied", e))?;
+        }
+        if !self.accepted.is_empty() {
+            // What cannot be read now may be read by somebody yet.
+            return Ok(());
         }
         // What was reserved behind the end is given back now: a full disk may need it for the fresh pack.
         if let Some(pack) = self.packs.get(&tail.end.pack)
@@ -466,13 +648,204 @@ impl Log {
             false => tail.before,
         };
         for segment in segments {
-            let number = segment.header.number;
+            let number = segment.number;
             let here = (left.pack == number).then_some(left.offset);
-            if let Some(used) = segment.end.map(|(offset, _)| offset).or(here) {
+            if let Some(used) = segment.end.map(|end| end.offset).or(here) {
                 local.packs.retire(number, used);
             }
         }
         Ok(())
+    }
+
+    /// Removes a pack that is no part of the log; with holes in the log that is not sure, so it is set aside.
+    fn remove(&self, local: &Local, number: u32) -> io::Result<()> {
+        match self.accepted.is_empty() {
+            true => local.packs.remove(number),
+            false if crate::brk("m11") => local.packs.remove(number),
+            false => local.packs.set_aside(number),
+        }
+    }
+}
+
+/// The log being read from the checkpoint on.
+struct Replay<'a> {
+    log: &'a Log,
+    local: &'a Arc<Local>,
+    applier: &'a mut Applier,
+    at: Position,
+    /// Where the log came into the pack that it is in.
+    entered: Position,
+    /// The last batch, and the point before it.
+    held: Option<(Position, Box<Batch>)>,
+    losses: Vec<Loss>,
+}
+
+impl Replay<'_> {
+    fn segment(&mut self, segment: &Segment, is_last: bool) -> Result<(), OpenError> {
+        let Some(pack) = self.log.packs.get(&segment.number) else {
+            self.pass_missing(segment);
+            return Ok(());
+        };
+        if segment.number != self.at.pack {
+            self.enter(segment)?;
+        }
+        let mut epoch = segment.header.map(|header| header.epoch);
+        let limit = segment.end.map_or(pack.len, |end| end.offset);
+        while segment.end.is_none() || self.at.offset < limit {
+            match self.log.batch(pack, &self.at, epoch, limit)? {
+                Scanned::Batch(batch) => {
+                    epoch = Some(batch.footer.epoch);
+                    self.take(self.at, batch)?;
+                }
+                Scanned::Bad(why) => match self.go_on(pack, segment, epoch, why, is_last)? {
+                    Some(resumed) => epoch = resumed,
+                    None => break,
+                },
+            }
+        }
+        let headless = LogHole {
+            pack: segment.number,
+            offset: 0,
+        };
+        if segment.header.is_none() && self.losses.iter().all(|loss| loss.hole != headless) {
+            // All of its batches could be read.
+            self.lose(
+                headless,
+                self.at.lsn,
+                Some(PAGE_BYTES),
+                "its header cannot be read",
+            );
+        }
+        match segment.end {
+            Some(end) if (end.offset, end.hash) != (self.at.offset, self.at.hash) => {
+                self.jump(end, "the log leaves this file at another point")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the next batch, which stands at `before`; the one before it is replayed.
+    fn take(&mut self, before: Position, batch: Box<Batch>) -> Result<(), OpenError> {
+        self.at = batch.next;
+        match self.held.replace((before, batch)) {
+            Some((before, batch)) => replay_batch(self.local, self.applier, &before, &batch),
+            None => Ok(()),
+        }
+    }
+
+    /// Comes into the next pack.
+    fn enter(&mut self, segment: &Segment) -> Result<(), OpenError> {
+        if let Some(header) = segment.header
+            && (self.at.lsn, self.at.hash) != (header.continues.lsn, header.continues.hash)
+        {
+            self.jump(header.continues, "the next log file does not continue it")?;
+        }
+        self.entered = self.at;
+        self.at.pack = segment.number;
+        self.at.offset = PAGE_BYTES;
+        Ok(())
+    }
+
+    /// Goes on at a point that what was read does not lead to, when that was given up.
+    fn jump(&mut self, to: Position, why: &str) -> Result<(), OpenError> {
+        let hole = LogHole {
+            pack: self.at.pack,
+            offset: self.at.offset,
+        };
+        self.log.pass(hole, || at_hole(hole, why))?;
+        self.lose(hole, to.lsn, None, why);
+        self.at = Position {
+            lsn: to.lsn.max(self.at.lsn),
+            ..to
+        };
+        Ok(())
+    }
+
+    /// A pack that is not there was given up.
+    fn pass_missing(&mut self, segment: &Segment) {
+        let hole = LogHole {
+            pack: segment.number,
+            offset: 0,
+        };
+        let to = segment.end.map_or(self.at.lsn, |end| end.lsn);
+        self.lose(hole, to, None, "the log file is missing");
+        if let Some(end) = segment.end {
+            self.at = Position {
+                lsn: end.lsn.max(self.at.lsn),
+                ..end
+            };
+        }
+    }
+
+    /// What to do where no batch can be read: the epoch to go on with, or `None` at the end of the pack.
+    fn go_on(
+        &mut self,
+        pack: &FoundPack,
+        segment: &Segment,
+        epoch: Option<u64>,
+        why: &str,
+        is_last: bool,
+    ) -> Result<Option<Option<u64>>, OpenError> {
+        let at = self.at;
+        // A pack whose header was given up is one hole with what cannot be read at its beginning.
+        let offset = match segment.header {
+            None if at.offset == PAGE_BYTES => 0,
+            _ => at.offset,
+        };
+        let hole = LogHole {
+            pack: at.pack,
+            offset,
+        };
+        if !self.log.accepted.contains(&hole) {
+            let is_torn = match segment.end {
+                Some(_) => false,
+                None if is_last => {
+                    !planted::is(Bug::TornTakenForDamage)
+                        || matches!(why, "magic" | "beyond the end of the pack")
+                }
+                // The next pack does not say where the log left this one.
+                None => self.log.durable_in(pack, at.offset)? <= at.lsn,
+            };
+            if is_torn {
+                return Ok(None);
+            }
+            self.log.pass(hole, || at_hole(hole, why))?;
+        }
+        let limit = segment.end.map_or(pack.len, |end| end.offset);
+        let next = log::next_whole_batch(&*pack.file, (at.offset, limit), epoch, &at)
+            .map_err(|e| OpenError::io(&format!("{} could not be read", hole.path()), e))?;
+        match (next, segment.end) {
+            (Some((before, batch)), _) => {
+                self.lose(hole, before.lsn, Some(before.offset), why);
+                let epoch = batch.footer.epoch;
+                self.take(before, batch)?;
+                Ok(Some(Some(epoch)))
+            }
+            (None, Some(end)) => {
+                self.lose(hole, end.lsn, None, why);
+                self.at = Position {
+                    lsn: end.lsn.max(at.lsn),
+                    ..end
+                };
+                Ok(Some(epoch))
+            }
+            (None, None) => {
+                self.lose(hole, at.lsn, None, why);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Notes that a hole hides all records up to `last_lsn`.
+    fn lose(&mut self, hole: LogHole, last_lsn: u64, resumes_at: Option<u64>, reason: &str) {
+        self.losses.push(Loss {
+            hole,
+            first_lsn: self.at.lsn + 1,
+            last_lsn,
+            ends_log: false,
+            resumes_at,
+            reason: reason.to_owned(),
+        });
     }
 }
 
@@ -556,12 +929,12 @@ fn not_written(error: Error) -> io::Error {
     }
 }
 
-fn bad_log(at: &Position, why: &str) -> OpenError {
-    damaged(format!(
-        "The log is damaged at byte {} of {}: {why}.",
-        at.offset,
-        packs::path(at.pack)
-    ))
+fn at_hole(hole: LogHole, why: &str) -> String {
+    let path = hole.path();
+    match hole.offset {
+        0 => format!("The log file {path} is missing or has no readable header: {why}."),
+        offset => format!("The log is damaged at byte {offset} of {path}: {why}."),
+    }
 }
 
 /// A failing disk is worth another try; only bad content is damage.
@@ -575,8 +948,8 @@ pub(crate) fn index_failed(what: &str, error: &Error) -> OpenError {
 pub(super) fn damaged(what: String) -> OpenError {
     OpenError::Damaged {
         what: format!(
-            "{what} Nothing was changed. Check the disk, restore the file from a copy if there is one; \
-             `jay fsck` will say what is lost."
+            "{what} Nothing was changed. Check the disk, and restore the file from a copy if there is one; \
+             `jay fsck` says what else is damaged."
         ),
     }
 }
