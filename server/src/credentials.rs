@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// Name of the file in the data directory.
-const FILE: &str = "credentials";
+pub const FILE: &str = "credentials";
+/// There while a backup is brought back, which brings the file too.
+const RESTORING: &str = "RESTORING";
 /// Account that owns the generated access key.
 const ACCOUNT: &str = "default";
 /// Bucket that a store without configuration starts with.
@@ -53,6 +55,12 @@ impl Credentials {
     pub fn load_or_make(data_dir: &Path) -> anyhow::Result<(Self, bool)> {
         if let Some(found) = Self::load(data_dir)? {
             return Ok((found, false));
+        }
+        if data_dir.join(RESTORING).exists() {
+            bail!(
+                "a restore into {} was not finished: give the same `jay backup restore` again",
+                data_dir.display()
+            );
         }
         if holds_a_store(data_dir) {
             bail!(

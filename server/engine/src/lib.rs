@@ -56,6 +56,7 @@ mod sync;
 mod types;
 
 use std::{
+    cell::Cell,
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, TryLockError},
@@ -745,18 +746,18 @@ impl Engine {
     }
 
     /// Makes a backup of everything that is acknowledged by now in the directory `to`, which is empty or has backups
-    /// of this store. The store goes on meanwhile, but nothing is collected. Waits for the disk.
+    /// of this store. The store goes on meanwhile, but nothing is collected. Waits for the disk; `progress` gives the
+    /// backup up by answering false.
     ///
     /// # Errors
     /// [`BackupError`], among other reasons when another backup is being made or the engine is closed.
-    pub async fn create_backup(
+    pub fn create_backup(
         &self,
-        to: impl Into<PathBuf>,
+        to: &Path,
         options: BackupOptions,
-        mut progress: impl FnMut(&BackupProgress) + Send + 'static,
+        progress: &mut dyn FnMut(&BackupProgress) -> bool,
     ) -> Result<BackupReport, BackupError> {
-        let (running, to) = (self.running.clone(), to.into());
-        service::blocking(move || running.create_backup(&to, options, &mut progress)).await?
+        self.running.create_backup(to, options, progress)
     }
 
     /// Why the store refuses to write, if it does.
@@ -784,30 +785,30 @@ impl Running {
         &self,
         to: &Path,
         options: BackupOptions,
-        progress: &mut dyn FnMut(&BackupProgress),
+        progress: &mut dyn FnMut(&BackupProgress) -> bool,
     ) -> Result<BackupReport, BackupError> {
         let _turn = match self.backup.try_lock() {
             Ok(turn) => turn,
             Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
             Err(TryLockError::WouldBlock) => {
-                return Err(BackupError::Refused(
-                    "Another backup is being made: wait for it to end.".into(),
-                ));
+                return Err(refused("Another backup is being made: wait for it to end."));
             }
         };
         backup::must_be_apart(&self.data_dir, to)?;
         let (vault, _lock) = backup::open_vault_disk(to)?;
         let local = self.store.local();
         let begun = Backup::begin(local, &self.env, vault, options)?;
-        backup::run(begun, progress, |is_waiting| {
+        let is_wanted = Cell::new(true);
+        let mut told = |now: &BackupProgress| is_wanted.set(progress(now));
+        backup::run(begun, &mut told, |is_waiting| {
             if is_waiting {
                 local.apply_now();
             }
-            match (self.upkeep.is_closing(), local.stopped()) {
-                (false, None) => Ok(()),
-                (_, why) => Err(BackupError::Refused(
-                    why.unwrap_or_else(|| "The store is being closed.".into()),
-                )),
+            match local.stopped() {
+                Some(why) => Err(refused(&why)),
+                None if self.upkeep.is_closing() => Err(refused("The store is being closed.")),
+                None if !is_wanted.get() => Err(refused("The backup was given up.")),
+                None => Ok(()),
             }
         })
     }
@@ -826,6 +827,10 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+fn refused(why: &str) -> BackupError {
+    BackupError::Refused(why.to_owned())
 }
 
 /// Checks everything in the directory of a store that nobody has open, and writes nothing; tells how far it is until

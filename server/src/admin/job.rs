@@ -27,8 +27,8 @@ impl Progress {
 }
 
 /// Begins a job and answers with what it will say.
-pub(super) fn start<T: Serialize>(
-    job: impl FnOnce(&Progress) -> jay_engine::Result<T> + Send + 'static,
+pub(super) fn start<T: Serialize, E: std::fmt::Display>(
+    job: impl FnOnce(&Progress) -> Result<T, E> + Send + 'static,
 ) -> Response<Body> {
     let (lines, body) = Body::lines();
     tokio::task::spawn_blocking(move || {

@@ -3,9 +3,11 @@
 //! Made by `serve`, run by the listener. It is up before the store is open, so that a long recovery can be
 //! told from a dead process.
 
+pub mod backup;
 mod body;
 mod error;
 mod health;
+mod job;
 mod quarantine;
 mod upkeep;
 
@@ -73,6 +75,10 @@ impl Admin {
             (&Method::GET, "/upkeep") => {
                 named("GetUpkeep");
                 upkeep::status(&engine).await
+            }
+            (&Method::POST, "/backups") => {
+                named("CreateBackup");
+                backup::create(engine, &body)
             }
             (&Method::POST, "/snapshots") => {
                 named("TakeSnapshot");
@@ -143,7 +149,7 @@ fn no_content() -> Response<Body> {
 }
 
 /// RFC 3339 in UTC, with milliseconds.
-fn time(at: Timestamp) -> String {
+pub fn time(at: Timestamp) -> String {
     let at = jiff::Timestamp::from_millisecond(at.0 as i64).unwrap_or_default();
     format!("{at:.3}")
 }

@@ -1,9 +1,12 @@
 //! The command line of `jay`: one verb, one file.
 //!
-//! `main` calls [`Cli::run`]. The verbs of a user are clients; only `serve` ever opens a store.
+//! `main` calls [`Cli::run`]. The verbs of a user are clients; only `serve`, and what an operator does while no server
+//! runs, ever opens a store.
 
+mod backup;
 mod bench;
 mod health;
+mod operator;
 mod print_config;
 mod serve;
 
@@ -33,6 +36,9 @@ enum Command {
     /// Names the deliberate faults that JAY_PLANT may choose
     #[cfg(planted)]
     PlantedFaults,
+    /// Makes full backups of the store, verifies them and brings them back
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
     /// Puts load on a server and measures it
     Bench(Box<bench::BenchArgs>),
 }
@@ -51,6 +57,7 @@ impl Cli {
                     .for_each(|fault| println!("{fault:?}"));
                 Ok(())
             }
+            Command::Backup(command) => backup::run(command),
             Command::Bench(args) => tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?

@@ -69,7 +69,7 @@ impl Operator {
             .header(header::HOST, addr.to_string())
             .header(header::AUTHORIZATION, bearer.as_str())
             .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::from(Bytes::from(body.to_string())))?;
+            .body(Full::<Bytes>::from(body.to_string()))?;
         let answer = sender.send_request(request).await?;
         let status = answer.status();
         let mut frames = answer.into_body();

@@ -164,6 +164,14 @@ impl World {
         if self.dice.of_16(self.plan.bad_backups_of_16) {
             self.plan_accident();
         }
+        if self.dice.of_16(5) {
+            // What goes now may still be there by the rows in the index.
+            self.store().collector.begin(false);
+            self.collect(40)?;
+            if self.stopped || !self.disk.is_powered() {
+                return Ok(());
+            }
+        }
         let options = BackupOptions {
             keep,
             ..BackupOptions::default()
@@ -315,7 +323,7 @@ impl World {
         let vault = self.backups.vault.clone();
         let failed = |e| format!("backup {name} cannot be restored: {e}");
         let options = RestoreOptions::default();
-        let restore = Restore::begin(vault, Some(name), to.clone(), &self.env, options);
+        let restore = Restore::begin(vault, Some(name), to.clone(), &self.env, &options);
         let mut restore = restore.map_err(failed)?;
         loop {
             if let Some(report) = restore.step().map_err(failed)? {

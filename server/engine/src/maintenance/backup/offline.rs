@@ -51,11 +51,13 @@ pub fn create(
     options: BackupOptions,
     progress: OnProgress,
 ) -> Result<BackupReport, BackupError> {
-    must_be_a_store(data_dir)?;
+    let store_id = must_be_a_store(data_dir)?;
     must_be_apart(data_dir, to)?;
     let (disk, _lock) = crate::open_disk(data_dir)?;
     let (vault, _vault_lock) = open_vault_disk(to)?;
     let env = Env::real();
+    // Before the store is opened, which changes it.
+    Vault::open_or_make(vault.clone(), store_id, &env)?;
     let mut opened = recovery::open(disk, LocalConfig::default(), env.clone())?;
     let backup = Backup::begin(&opened.local, &env, vault, options)?;
     let applier = &mut opened.applier;
@@ -124,8 +126,8 @@ pub fn restore(
     // Asked before the lock leaves a file in a directory that is none of ours.
     must_be_ours_or_new(data_dir)?;
     let (disk, _lock) = crate::open_disk(data_dir)?;
-    let (env, check) = (Env::real(), options.check);
-    let mut restore = Restore::begin(vault, name, disk.clone(), &env, options)?;
+    let env = Env::real();
+    let mut restore = Restore::begin(vault, name, disk.clone(), &env, &options)?;
     let mut report = loop {
         let done = restore.step()?;
         progress(restore.progress());
@@ -135,7 +137,7 @@ pub fn restore(
     };
     progress(&Progress::new("opening the store"));
     let mut opened = recovery::open(disk, LocalConfig::default(), env.clone())?;
-    let checked = look_at(&mut opened, &env, check, &mut report, progress);
+    let checked = look_at(&mut opened, &env, options.check, &mut report, progress);
     close(opened)?;
     checked.map(|()| report)
 }
@@ -272,7 +274,8 @@ fn all_rows(local: &Local, kind: u8, mut each: impl FnMut(Key, Record)) -> Resul
     Ok(())
 }
 
-fn must_be_a_store(data_dir: &Path) -> Result<(), BackupError> {
+/// The id of the store in a directory, which must have one.
+fn must_be_a_store(data_dir: &Path) -> Result<[u8; 16], BackupError> {
     let none = || {
         BackupError::Refused(format!(
             "There is no store in {}: say where it is by JAY_DATA_DIR.",
@@ -284,7 +287,10 @@ fn must_be_a_store(data_dir: &Path) -> Result<(), BackupError> {
         Err(error) => Err(not_done(&format!("{} cannot be used", data_dir.display()))(
             error,
         )),
-        Ok(disk) => format::look(&*disk)?.map(drop).ok_or_else(none),
+        Ok(disk) => match format::look(&*disk)? {
+            Some(format) => Ok(format.store_id),
+            None => Err(none()),
+        },
     }
 }
 
@@ -334,6 +340,7 @@ fn resolved(path: &Path) -> PathBuf {
 pub(crate) fn open_vault_disk(to: &Path) -> Result<(Arc<dyn Disk>, LockGuard), BackupError> {
     let unusable = |e| not_done(&format!("{} cannot be used", to.display()))(e);
     let disk = RealDisk::open(to).map_err(unusable)?;
+    vault::must_be_usable(&*disk)?;
     match disk.lock(vault::LOCK) {
         Ok(lock) => Ok((disk, lock)),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(in_use(to)),

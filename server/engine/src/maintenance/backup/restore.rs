@@ -43,7 +43,6 @@ pub struct Restore {
     manifest: Manifest,
     to: Arc<dyn Disk>,
     env: Env,
-    options: RestoreOptions,
     /// What the directory was before.
     was: Option<Format>,
     state: State,
@@ -76,7 +75,7 @@ impl Restore {
         name: Option<&str>,
         to: Arc<dyn Disk>,
         env: &Env,
-        options: RestoreOptions,
+        options: &RestoreOptions,
     ) -> Result<Self, BackupError> {
         let vault = Vault::open(from)?;
         let manifest = vault.find(name)?;
@@ -85,6 +84,12 @@ impl Restore {
         let rows = vault.rows(&manifest.name).map(drop);
         rows.map_err(|e| refused_rows(&manifest.name, &e.to_string()))?;
         prepare(&*to).map_err(not_done("the directory could not be prepared"))?;
+        // Now, lest somebody makes others in their place.
+        let extras = manifest.extras.iter();
+        for extra in extras.filter(|extra| options.extras.contains(&extra.name)) {
+            let put = put_extra(&*to, &extra.name, &extra.bytes);
+            put.map_err(not_restored(&extra.name))?;
+        }
         let info = manifest.info();
         Ok(Self {
             state: State::Packs(manifest.packs.iter().copied().collect(), None),
@@ -103,7 +108,6 @@ impl Restore {
             manifest,
             to,
             env: env.clone(),
-            options,
             was,
             losses: Losses::default(),
             size: StepSize::default(),
@@ -315,12 +319,6 @@ impl Restore {
     /// All is there: the directory becomes a store (again).
     fn finish(&mut self) -> Result<RestoreReport, BackupError> {
         self.name_rows().map_err(not_restored(snapshot::DIR))?;
-        let extras = self.manifest.extras.iter();
-        let extras = extras.filter(|extra| self.options.extras.contains(&extra.name));
-        for extra in extras {
-            let put = put_extra(&*self.to, &extra.name, &extra.bytes);
-            put.map_err(not_restored(&extra.name))?;
-        }
         // No start of this store, lost ones included, comes more often than once in a second.
         let seconds = u32::try_from(self.env.clock.now().0 / 1000).unwrap_or(u32::MAX - 1);
         let floor = seconds

@@ -191,7 +191,7 @@ impl Site {
             ..RestoreOptions::default()
         };
         let vault = self.vault.clone();
-        let mut restore = Restore::begin(vault, None, to.clone(), &Env::real(), options)?;
+        let mut restore = Restore::begin(vault, None, to.clone(), &Env::real(), &options)?;
         loop {
             if let Some(report) = restore.step()? {
                 return Ok(report);

@@ -404,6 +404,15 @@ fn decode_mark(bytes: &[u8; MARK_BYTES]) -> Result<[u8; 16], crate::codec::Decod
     }
 }
 
+/// Refuses a directory that neither has backups nor could get some, before anything is put into it.
+pub(super) fn must_be_usable(disk: &dyn Disk) -> Result<(), BackupError> {
+    match disk.open(MARK) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => must_be_empty(disk),
+        // Whose it is will be asked later.
+        _ => Ok(()),
+    }
+}
+
 /// A directory that becomes one for backups has nothing but what file systems put into their roots.
 fn must_be_empty(disk: &dyn Disk) -> Result<(), BackupError> {
     let names = disk
