@@ -33,10 +33,6 @@
 
 pub mod auth;
 pub mod blob;
-pub(crate) fn brk(n: &str) -> bool {
-    static B: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    B.get_or_init(|| std::env::var("BREAK").unwrap_or_default()) == n
-}
 mod codec;
 mod counters;
 mod digest;

@@ -76,10 +76,6 @@ pub fn accept_loss(
         OpenError::io(&why, std::io::Error::other(error))
     };
     // First of all: the index must not be made anew from before the holes.
-    if crate::brk("m10") {
-        let _ = put_into_quarantine(opened, env, &mut acceptance);
-        return Ok(acceptance);
-    }
     let snapshot = take_snapshot(&opened.local, env);
     acceptance.snapshot =
         Some(snapshot.map_err(|e| failed("No snapshot could be taken of the index", e))?);
@@ -154,9 +150,6 @@ fn put_into_quarantine(opened: Opened, env: &Env, acceptance: &mut Acceptance) -
         mut committer,
         mut applier,
     } = opened;
-    if crate::brk("m6") {
-        return Ok(());
-    }
     let mut rows = BodyRows::all();
     while let Some((key, record)) = rows.next_row(&local)? {
         let Record::Object(object) = record else {

@@ -27,6 +27,7 @@ impl World {
     pub(super) fn give_up(&mut self, report: &FsckReport, damaged: &[String]) -> Outcome {
         let losses = &report.losses;
         self.must_refuse_others(report)?;
+        let before = self.files();
         if self.dice.of_16(6) {
             let n = 1 + self.dice.below(80);
             self.story.tell(&[41, n], || {
@@ -71,6 +72,14 @@ impl World {
                 Err(error) => return Err(format!("past its holes it does not open: {error}")),
             };
             must_agree(&local)?;
+            let last = losses.iter().map(|loss| loss.last_lsn).max();
+            let lsn = self.store().committer.position().lsn;
+            if Some(lsn) < last {
+                return Err(format!("lsn {lsn} comes again: {losses:?}"));
+            }
+            if round == 0 {
+                self.must_have(&before, |_| true)?;
+            }
             let holes = Holes {
                 losses,
                 damaged,
@@ -82,8 +91,34 @@ impl World {
                 .map_err(|what| format!("round {round} past {losses:?}: {what}"))?;
             drop(local);
             self.upkeep_damaged();
+            // Log files in which nothing lives go, as ever.
+            self.must_have(&before, |path| path.starts_with("objects/"))?;
         }
         self.fsck_closed(Depth::Bytes).map(drop)
+    }
+
+    /// The files of bodies and of the log, but for those that were only made ahead of need.
+    fn files(&self) -> Vec<String> {
+        let files = self.disk.durable_snapshot().into_iter();
+        let is_kept = |path: &str| path.starts_with("objects/") || path.starts_with("log/");
+        files
+            .filter(|(path, bytes)| is_kept(path) && bytes.iter().any(|&byte| byte != 0))
+            .map(|(path, _)| path)
+            .collect()
+    }
+
+    /// No file was destroyed: each is where it was, or was set aside.
+    fn must_have(&self, before: &[String], is_meant: impl Fn(&str) -> bool) -> Outcome {
+        let now: BTreeSet<String> = self.disk.live_files().into_iter().collect();
+        let is_there = |path: &&String| {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            now.contains(*path) || now.contains(&format!("quarantine/{name}"))
+        };
+        let mut meant = before.iter().filter(|path| is_meant(path));
+        match meant.find(|path| !is_there(path)) {
+            Some(path) => Err(format!("{path} was destroyed")),
+            None => Ok(()),
+        }
     }
 
     fn accept(&mut self, holes: &[LogHole]) -> Outcome {

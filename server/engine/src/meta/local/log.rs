@@ -434,9 +434,7 @@ pub fn next_whole_batch(
             let Some((its_epoch, first_lsn)) = beginning(page) else {
                 continue;
             };
-            if (first_lsn <= at.lsn && !crate::brk("m5"))
-                || epoch.is_some_and(|epoch| epoch != its_epoch)
-            {
+            if first_lsn <= at.lsn || epoch.is_some_and(|epoch| epoch != its_epoch) {
                 continue;
             }
             let before = Position {

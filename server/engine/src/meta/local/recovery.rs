@@ -131,6 +131,7 @@ fn open_once(
     let next_number = 1 + newest.max(checkpoint.map_or(0, |c| c.pack));
     let is_recount_owed = !tolerance.accepted.is_empty()
         || recount::is_owed(&index).map_err(|e| index_failed("The index cannot be read", &e))?;
+    log.keeps_all = is_recount_owed;
     if is_recount_owed && !tolerance.only_looks {
         recount::owe(&index, checkpoint.as_ref())
             .map_err(|e| index_failed("The index cannot be written", &e))?;
@@ -281,6 +282,8 @@ pub(super) struct Log {
     packs: BTreeMap<u32, FoundPack>,
     /// Holes that their owner has given up.
     accepted: Vec<LogHole>,
+    /// There are such, or there were at a start that was cut short: nothing is destroyed that may be of use yet.
+    keeps_all: bool,
 }
 
 impl Log {
@@ -299,6 +302,7 @@ impl Log {
         Ok(Self {
             packs: found,
             accepted: Vec::new(),
+            keeps_all: false,
         })
     }
 
@@ -600,7 +604,7 @@ impl Log {
             reason: "nothing can be read behind it".into(),
         });
         let end = Position {
-            lsn: if crate::brk("m8") { end.lsn } else { durable },
+            lsn: durable,
             ..end
         };
         // The last batch that can be read stays where it is: its lsns are behind those that are lost.
@@ -631,8 +635,7 @@ impl Log {
             };
             done.map_err(|e| OpenError::io("the log could not be tidied", e))?;
         }
-        if !self.accepted.is_empty() {
-            // What cannot be read now may be read by somebody yet.
+        if self.keeps_all {
             return Ok(());
         }
         // What was reserved behind the end is given back now: a full disk may need it for the fresh pack.
@@ -659,10 +662,9 @@ impl Log {
 
     /// Removes a pack that is no part of the log; with holes in the log that is not sure, so it is set aside.
     fn remove(&self, local: &Local, number: u32) -> io::Result<()> {
-        match self.accepted.is_empty() {
-            true => local.packs.remove(number),
-            false if crate::brk("m11") => local.packs.remove(number),
-            false => local.packs.set_aside(number),
+        match self.keeps_all {
+            true => local.packs.set_aside(number),
+            false => local.packs.remove(number),
         }
     }
 }

@@ -58,9 +58,6 @@ pub fn owe(index: &Index, checkpoint: Option<&Checkpoint>) -> Result<()> {
         incarnation: 0,
         lowest_uncommitted: Default::default(),
     };
-    if crate::brk("m4") {
-        return Ok(());
-    }
     let row = (
         Key::Recount.encode(),
         Some(Arc::from(Record::Recount.encode())),
@@ -77,10 +74,8 @@ pub fn run(local: &Arc<Local>, applier: &mut Applier, position: Position) -> Res
         position,
         done: Recounted::default(),
     };
-    if !crate::brk("m1") {
-        recount.clear()?;
-        recount.count()?;
-    }
+    recount.clear()?;
+    recount.count()?;
     recount.end()
 }
 
@@ -94,15 +89,6 @@ struct Recount<'a> {
 impl Recount<'_> {
     fn clear(&mut self) -> Result<()> {
         for tag in MADE_ANEW {
-            if tag == tag::FREE && crate::brk("m2") {
-                continue;
-            }
-            if tag == tag::FREE_PART_SET && crate::brk("m7") {
-                continue;
-            }
-            if tag == tag::BLOB && crate::brk("m9") {
-                continue;
-            }
             self.each(tag, |_, view, key, _| {
                 view.put(key, None);
                 Ok(())
@@ -164,9 +150,7 @@ impl Recount<'_> {
             let set = view.part_set(*id)?.filter(|set| set.references > 0);
             let Some(mut set) = set else {
                 recount.done.parts += 1;
-                if !crate::brk("m12") {
-                    view.put(key, None);
-                }
+                view.put(key, None);
                 return Ok(());
             };
             set.parts += 1;
