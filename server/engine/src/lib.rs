@@ -721,18 +721,17 @@ impl Engine {
     }
 
     /// Checks everything, while the store is in use, and changes nothing; tells how far it is until `go_on` says no.
-    /// For operators: no rights are asked.
+    /// Waits for the disk. For operators: no rights are asked.
     ///
     /// # Errors
     /// [`ErrorKind::OperationAborted`] when it was broken off.
-    pub async fn fsck(
+    pub fn fsck(
         &self,
         depth: Depth,
-        mut go_on: impl FnMut(FsckProgress) -> bool + Send + 'static,
+        go_on: &mut dyn FnMut(FsckProgress) -> bool,
     ) -> Result<FsckReport> {
         let local = self.running.store.local().clone();
-        let check = move || Fsck::begin(local, depth)?.run(&mut go_on);
-        service::blocking(check).await?
+        Fsck::begin(local, depth)?.run(go_on)
     }
 
     /// Takes a snapshot of the index now, verified. Waits for the disk.

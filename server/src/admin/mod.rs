@@ -6,6 +6,7 @@
 pub mod backup;
 mod body;
 mod error;
+pub mod fsck;
 mod health;
 mod job;
 mod quarantine;
@@ -75,6 +76,10 @@ impl Admin {
             (&Method::GET, "/upkeep") => {
                 named("GetUpkeep");
                 upkeep::status(&engine).await
+            }
+            (&Method::POST, "/fsck") => {
+                named("Fsck");
+                fsck::check(&engine, &body)
             }
             (&Method::POST, "/backups") => {
                 named("CreateBackup");

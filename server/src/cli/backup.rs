@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
+use indicatif::BinaryBytes;
 use jay_engine::{
     BackupError, OpenError,
     maintenance::{
@@ -20,7 +20,10 @@ use jay_engine::{
 };
 use serde::Serialize;
 
-use super::operator::Operator;
+use super::{
+    bar::{Bar, Unit},
+    operator::Operator,
+};
 use crate::{
     admin::backup::{Backup, CreateBackup, Created, Damage, Listed, Progress, Restored, Verified},
     config::Config,
@@ -113,7 +116,7 @@ fn create(args: &CreateArgs, config: &Config) -> anyhow::Result<()> {
     };
     let bar = Bar::new();
     let made = backup::create(&config.data_dir, &asked.to, asked.options(), &mut |now| {
-        bar.show(&now.into());
+        show(&bar, &now.into());
     });
     let created = match made {
         Ok(report) => Created::from(report),
@@ -138,13 +141,17 @@ fn create_in_server(asked: &CreateBackup, config: &Config, bar: &Bar) -> anyhow:
     let body = serde_json::to_value(asked)?;
     Operator::new(config)?.job("/_jay/backups", &body, |mut line| {
         if let Some(now) = line.get_mut("progress") {
-            bar.show(&serde_json::from_value(now.take())?);
+            show(bar, &serde_json::from_value(now.take())?);
         } else if let Some(report) = line.get_mut("report") {
             created = Some(serde_json::from_value(report.take())?);
         }
         Ok(())
     })?;
     created.context("the server ended without a word about the backup")
+}
+
+fn show(bar: &Bar, now: &Progress) {
+    bar.show(&now.phase, Unit::Bytes, now.bytes, now.bytes_total);
 }
 
 fn list(args: &ListArgs) -> anyhow::Result<()> {
@@ -159,7 +166,7 @@ fn list(args: &ListArgs) -> anyhow::Result<()> {
 fn verify(args: &VerifyArgs) -> anyhow::Result<()> {
     let bar = Bar::new();
     let name = args.backup.as_deref();
-    let report = backup::verify(&args.from, name, &mut |now| bar.show(&now.into()));
+    let report = backup::verify(&args.from, name, &mut |now| show(&bar, &now.into()));
     drop(bar);
     let verified = Verified::from(report.map_err(told)?);
     print(&verified, args.json, |out| {
@@ -182,7 +189,7 @@ fn restore(args: &RestoreArgs, config: &Config) -> anyhow::Result<()> {
     let bar = Bar::new();
     let (name, dir) = (args.backup.as_deref(), &config.data_dir);
     let report = backup::restore(&args.from, name, dir, options, &mut |now| {
-        bar.show(&now.into());
+        show(&bar, &now.into());
     });
     drop(bar);
     let restored = Restored::from(report.map_err(told)?);
@@ -351,41 +358,4 @@ fn damage(title: &str, count: u64, told: &[Damage], out: &mut dyn Write) -> std:
         0 => Ok(()),
         more => writeln!(out, "{title}: {more} more"),
     }
-}
-
-/// How far it is, for who looks: quiet when standard error is no terminal. Gone when dropped.
-struct Bar(ProgressBar);
-
-impl Bar {
-    fn new() -> Self {
-        let bar = ProgressBar::no_length();
-        bar.set_style(style("{prefix} {spinner} {elapsed}"));
-        Self(bar)
-    }
-
-    fn show(&self, now: &Progress) {
-        let bar = &self.0;
-        if bar.prefix() != now.phase {
-            bar.set_prefix(now.phase.clone());
-            bar.set_style(style(match now.bytes_total {
-                0 => "{prefix} {spinner} {bytes} {elapsed}",
-                _ => "{prefix:>6} [{bar:40}] {bytes}/{total_bytes} {bytes_per_sec} eta {eta}",
-            }));
-        }
-        if now.bytes_total > 0 {
-            bar.set_length(now.bytes_total);
-        }
-        bar.set_position(now.bytes);
-    }
-}
-
-impl Drop for Bar {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
-    }
-}
-
-fn style(template: &str) -> ProgressStyle {
-    let style = ProgressStyle::with_template(template).expect("the templates here are valid");
-    style.progress_chars("=> ")
 }

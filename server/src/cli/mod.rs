@@ -4,11 +4,15 @@
 //! runs, ever opens a store.
 
 mod backup;
+mod bar;
 mod bench;
+mod fsck;
 mod health;
 mod operator;
 mod print_config;
 mod serve;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -39,14 +43,18 @@ enum Command {
     /// Makes full backups of the store, verifies them and brings them back
     #[command(subcommand)]
     Backup(backup::BackupCommand),
+    /// Checks the whole store, and writes nothing
+    Fsck(fsck::FsckArgs),
     /// Puts load on a server and measures it
     Bench(Box<bench::BenchArgs>),
 }
 
 impl Cli {
     /// Does what was asked.
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command.unwrap_or(Command::Serve) {
+            // It has exit codes of its own.
+            Command::Fsck(args) => return fsck::run(&args),
             Command::Serve => serve::run(Config::from_env()?),
             Command::PrintConfig(args) => print_config::run(&args, &Config::from_env()?),
             Command::Health => health::run(&Config::from_env()?),
@@ -62,6 +70,7 @@ impl Cli {
                 .enable_all()
                 .build()?
                 .block_on(bench::run(*args)),
-        }
+        }?;
+        Ok(ExitCode::SUCCESS)
     }
 }
