@@ -30,6 +30,8 @@ pub(super) struct Backups {
     states: BTreeMap<String, Option<State>>,
     /// Those that must be there.
     done: BTreeSet<String>,
+    /// Of those, the ones for which the disk of the store could not be read: bodies are missing.
+    incomplete: BTreeSet<String>,
     /// One that was given up: whether it is there is not known, nor what it has removed.
     doubtful: Option<(String, Option<usize>)>,
     is_sync_armed: bool,
@@ -39,6 +41,8 @@ struct Making {
     backup: Backup,
     keep: Option<usize>,
     has_looked: bool,
+    /// The disk of the store has failed now and then.
+    is_troubled: bool,
 }
 
 impl Backups {
@@ -48,6 +52,7 @@ impl Backups {
             making: None,
             states: BTreeMap::new(),
             done: BTreeSet::new(),
+            incomplete: BTreeSet::new(),
             doubtful: None,
             is_sync_armed: false,
         }
@@ -116,6 +121,13 @@ impl Backups {
             true => Ok(listed),
             false => Err(format!("the backups are {listed:?} instead of {wanted:?}")),
         }
+    }
+
+    /// The names of the backups that are there and can give everything back.
+    fn complete(&self) -> Outcome<BTreeSet<String>> {
+        let mut listed = self.listed()?;
+        listed.retain(|name| !self.incomplete.contains(name));
+        Ok(listed)
     }
 
     /// A backup has begun, so that all that is there is there to stay.
@@ -189,6 +201,7 @@ impl World {
                     backup: backup.taking(self.plan.backup_items),
                     keep,
                     has_looked: false,
+                    is_troubled: false,
                 });
                 Ok(())
             }
@@ -231,6 +244,7 @@ impl World {
         let Some(mut making) = self.backups.making.take() else {
             return Ok(());
         };
+        making.is_troubled |= self.trouble;
         let done = making.backup.step();
         self.note_failed_sync();
         if !making.has_looked
@@ -254,7 +268,11 @@ impl World {
             }
             Ok(Step::Done(report)) => {
                 if report.info.left_out > 0 {
-                    return Err(format!("a backup has left out {:?}", report.damage));
+                    let is_disk = |why: &str| why.contains("Input/output error");
+                    if !making.is_troubled || !report.damage.iter().all(|lost| is_disk(&lost.why)) {
+                        return Err(format!("a backup has left out {:?}", report.damage));
+                    }
+                    self.backups.incomplete.insert(report.info.name.clone());
                 }
                 self.backups.done.insert(report.info.name.clone());
                 newest(&mut self.backups.done, making.keep);
@@ -276,7 +294,7 @@ impl World {
 
     /// Verifies one of the backups that are there, restores it to a fresh disk and compares.
     fn restore_some(&mut self) -> Outcome {
-        let listed = self.backups.listed()?;
+        let listed = self.backups.complete()?;
         if listed.is_empty() {
             return Ok(());
         }
@@ -386,7 +404,7 @@ impl World {
         if self.dice.of_16(8) {
             self.restore_some()?;
         }
-        let listed = self.backups.listed()?;
+        let listed = self.backups.complete()?;
         let Some(name) = listed.last().filter(|_| self.dice.of_16(8)) else {
             return Ok(());
         };

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use sha2::Digest;
+
 use super::{Made, Seen, buckets, change_tags, finish, is_bucket, put_body, some_tags};
 use crate::{
     disk::simulated::random::Random,
@@ -100,6 +102,7 @@ fn bucket_of(state: &State, owner: &Key) -> Option<(String, BucketId)> {
 fn successor(row: &Row, version: u128) -> Option<Row> {
     let (_, body) = row.body()?;
     let body = body.slice(..body.len().checked_sub(1)?);
+    let sha256: [u8; 32] = sha2::Sha256::digest(&body).into();
     let (size, location) = (
         body.len() as u64,
         match body.is_empty() {
@@ -111,11 +114,13 @@ fn successor(row: &Row, version: u128) -> Option<Row> {
         Row::Object(object) => {
             let mut record = object.record.clone();
             (record.version, record.size, record.location) = (version, size, location);
+            record.sha256 = sha256;
             Row::Object(Arc::new(Object { record, body }))
         }
         Row::Part(part) => {
             let mut record = part.record.clone();
             (record.version, record.size, record.location) = (version, size, location);
+            record.sha256 = sha256;
             Row::Part(Arc::new(Part { record, body }))
         }
         Row::Bucket(_) | Row::Upload(_) => return None,
