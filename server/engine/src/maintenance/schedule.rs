@@ -221,7 +221,11 @@ impl Keeper {
         }
         while !self.stop.is_asked() {
             let now = Instant::now();
-            if now >= next_snapshot || self.is_log_long() || self.is_snapshot_wanted() {
+            if now >= next_snapshot
+                || self.is_log_long()
+                || self.is_snapshot_wanted()
+                || self.does_log_take_room()
+            {
                 next_snapshot = now
                     + match self.take_snapshot() {
                         true => self.config.snapshot_every,
@@ -331,6 +335,12 @@ impl Keeper {
         local.snapshot().is_none() && !local.has_whole_log()
     }
 
+    /// The disk is full, and log files are kept that nothing but the next snapshot would need.
+    fn does_log_take_room(&self) -> bool {
+        let local = self.store.local();
+        local.full().is_some() && local.first_needed_pack() < local.applied().pack
+    }
+
     fn is_log_long(&self) -> bool {
         let local = self.store.local();
         let applied = local.applied().pack;
@@ -371,6 +381,9 @@ impl Keeper {
                 );
                 // What only the one before it needed can go.
                 self.store.local().collection_wanted();
+            }
+            Err(error) if error.kind() == ErrorKind::InsufficientStorage => {
+                self.store.local().waive_snapshot();
             }
             Err(error) => tracing::error!(%error, "a snapshot of the index could not be taken"),
         }

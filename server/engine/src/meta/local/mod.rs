@@ -154,6 +154,8 @@ pub struct Local {
     is_index_marked: AtomicBool,
     /// At the start the log went back to its beginning.
     has_whole_log: AtomicBool,
+    /// A full disk had no room for a snapshot: log files go without one.
+    is_snapshot_waived: AtomicBool,
     /// Held by a step of the collector; how many want everything to stay.
     collection: Mutex<usize>,
 }
@@ -200,6 +202,7 @@ impl Local {
             is_recount_owed: false.into(),
             is_index_marked: false.into(),
             has_whole_log: false.into(),
+            is_snapshot_waived: false.into(),
             collection: Mutex::default(),
         }
     }
@@ -263,6 +266,18 @@ impl Local {
     /// A snapshot was taken at this checkpoint: the log before it is not needed any more to make the index anew.
     pub(crate) fn set_snapshot(&self, checkpoint: &Checkpoint) {
         *self.snapshot.lock().expect("no holder panics") = Some(*checkpoint);
+        self.is_snapshot_waived.store(false, Ordering::Relaxed);
+    }
+
+    /// Lets log files go that only a snapshot would need: on a full disk there is no room for one, and nothing
+    /// would ever become free again.
+    pub(crate) fn waive_snapshot(&self) {
+        if !self.is_snapshot_waived.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "the disk has no room for a snapshot of the index: until the next one a lost index cannot be made anew"
+            );
+            self.collection_wanted();
+        }
     }
 
     /// The checkpoint of the newest snapshot.
@@ -275,6 +290,7 @@ impl Local {
         let applied = self.applied().pack;
         match self.snapshot() {
             _ if planted::is(Bug::ForgetSnapshot) => applied,
+            _ if self.is_snapshot_waived.load(Ordering::Relaxed) => applied,
             Some(snapshot) => applied.min(snapshot.pack),
             None => 0,
         }
