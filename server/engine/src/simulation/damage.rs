@@ -14,6 +14,7 @@ use crate::{
     maintenance::{fsck::FsckReport, verify::Depth},
     meta::local::{
         Local, format,
+        log::{FOOTER_BYTES, PAGE_BYTES},
         packs::{self, Packs},
     },
 };
@@ -86,13 +87,43 @@ fn damage(world: &mut World) -> Vec<String> {
     let count = [1, 1, 1, 3][world.dice.below(4) as usize];
     let mut damaged = Vec::new();
     for _ in 0..count {
-        let done = match world.dice.of_16(2) {
-            true => lose_file(world),
-            false => flip(world, &damaged),
+        let done = match world.dice.below(16) {
+            0 | 1 => lose_file(world),
+            2 | 3 => wreck_log(world, &damaged),
+            _ => flip(world, &damaged),
         };
         damaged.extend(done);
     }
     damaged
+}
+
+/// Damages several pages of a log file, each before its end: what a batch says there of those before it stays.
+fn wreck_log(world: &mut World, damaged: &[String]) -> Option<String> {
+    let files = world.disk.durable_snapshot().into_iter();
+    let mut files: Vec<(String, usize)> = files
+        .filter(|(path, _)| path.starts_with("log/") && !damaged.contains(path))
+        .filter_map(|(path, bytes)| {
+            let used = bytes.iter().rposition(|&b| b != 0)?;
+            Some((path, used / PAGE_BYTES as usize + 1))
+        })
+        .collect();
+    let (path, pages) = match files.len() as u64 {
+        0 => return None,
+        n => files.swap_remove(world.dice.below(n) as usize),
+    };
+    let first = world.dice.below(pages as u64);
+    let count = match world.dice.below(2) {
+        0 => pages as u64 - first,
+        _ => 1 + world.dice.below(3).min(pages as u64 - first - 1),
+    };
+    for page in first..first + count {
+        let at = page * PAGE_BYTES + world.dice.below(PAGE_BYTES - FOOTER_BYTES as u64);
+        world.disk.corrupt(&path, at, 0x11).ok()?;
+    }
+    world.story.tell(&[39, first, count], || {
+        format!("wreck {count} pages of {path} from {first} on")
+    });
+    Some(path)
 }
 
 /// Takes a file away, but not the last one of the log: of that nothing tells any more.
