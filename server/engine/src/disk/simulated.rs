@@ -11,7 +11,7 @@
 //!   name may survive beside the old one; both are never lost.
 //! - A failed sync of a file forgets: what it did not write stays visible until the power cut, and later
 //!   syncs skip it. A failed sync of a directory leaves its changes pending.
-//! - Space reserved by [`DiskFile::allocate`] never runs out.
+//! - Space reserved by [`DiskFile::allocate`] never runs out. Names take none.
 //!
 //! Absent: holes, times, permissions, links to a second name, renames of directories.
 
@@ -33,6 +33,7 @@ use std::{
 pub use self::{faults::Faults, survival::Survival};
 use self::{
     file::SimulatedFile,
+    inode::PAGE_BYTES,
     machine::{Machine, input_output_error},
     tree::Tree,
 };
@@ -72,6 +73,7 @@ impl SimulatedDisk {
     pub fn crash_as(&self, survival: Survival) {
         let mut machine = self.machine();
         machine.tree.crash(survival);
+        machine.tree.close_all();
         machine.generation += 1;
         machine.powered = true;
         (machine.operations_left, machine.syncs_left) = (None, None);
@@ -94,6 +96,7 @@ impl SimulatedDisk {
     /// file opened before is dead, planned accidents are off.
     pub fn restart(&self) {
         let mut machine = self.machine();
+        machine.tree.close_all();
         machine.generation += 1;
         machine.powered = true;
         (machine.operations_left, machine.syncs_left) = (None, None);
@@ -126,6 +129,17 @@ impl SimulatedDisk {
     /// Refuses to reserve more than `bytes` for one file, as a nearly full disk does.
     pub fn set_allocation_max(&self, bytes: u64) {
         self.machine().allocation_max = Some(bytes);
+    }
+
+    /// Sets how many bytes all files together may take, in whole pages: those written and those reserved, of
+    /// every file that has a name or is open. `None` is a disk without end.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.machine().capacity = bytes;
+    }
+
+    /// The bytes that count for [`SimulatedDisk::set_capacity`].
+    pub fn used_bytes(&self) -> u64 {
+        self.machine().tree.used_pages() * PAGE_BYTES as u64
     }
 
     /// How many operations tried to change something, syncs included.
@@ -163,8 +177,9 @@ impl SimulatedDisk {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn file(&self, machine: &Machine, node: u64) -> Arc<dyn DiskFile> {
+    fn file(&self, machine: &mut Machine, node: u64) -> Arc<dyn DiskFile> {
         let generation = machine.generation;
+        machine.tree.open(node);
         Arc::new(SimulatedFile {
             machine: Arc::clone(&self.machine),
             node,
@@ -191,13 +206,14 @@ impl Disk for SimulatedDisk {
     fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut machine = self.machine();
         machine.look(|faults| faults.open_errors)?;
-        Ok(self.file(&machine, machine.tree.find_file(path)?))
+        let node = machine.tree.find_file(path)?;
+        Ok(self.file(&mut machine, node))
     }
 
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut machine = self.machine();
         let node = machine.add(|faults| faults.create_errors, |tree| tree.create(path))?;
-        Ok(self.file(&machine, node))
+        Ok(self.file(&mut machine, node))
     }
 
     fn create_unnamed(&self, dir: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -206,7 +222,7 @@ impl Disk for SimulatedDisk {
             |faults| faults.create_errors,
             |tree| tree.create_unnamed(dir),
         )?;
-        Ok(self.file(&machine, node))
+        Ok(self.file(&mut machine, node))
     }
 
     fn link(&self, file: &dyn DiskFile, path: &str) -> io::Result<()> {

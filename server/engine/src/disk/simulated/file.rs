@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     faults::Faults,
-    machine::{Machine, input_output_error},
+    machine::{Machine, input_output_error, no_space},
 };
 use crate::disk::DiskFile;
 
@@ -38,6 +38,15 @@ impl SimulatedFile {
     }
 }
 
+impl Drop for SimulatedFile {
+    fn drop(&mut self) {
+        let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        if machine.generation == self.generation {
+            machine.tree.close(self.node);
+        }
+    }
+}
+
 impl DiskFile for SimulatedFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.run(|machine| {
@@ -63,10 +72,14 @@ impl DiskFile for SimulatedFile {
                 if result.is_ok() && end > machine.tree.inode(self.node).allocated() {
                     result = machine.full(machine.faults.full_on_write);
                 }
-                let done = match result {
+                let mut done = match result {
                     Ok(()) => bytes.len(),
                     Err(_) => machine.tree.below(bytes.len() as u64) as usize,
                 };
+                let fitting = machine.fitting(self.node, offset, bytes.len() as u64) as usize;
+                if fitting < done {
+                    (done, result) = (fitting, Err(no_space()));
+                }
                 if done > 0 {
                     machine.tree.write(self.node, &bytes[..done], offset);
                 }
@@ -115,6 +128,7 @@ impl DiskFile for SimulatedFile {
                         return Err(io::ErrorKind::StorageFull.into());
                     }
                     machine.full(machine.faults.full_on_allocate)?;
+                    machine.can_allocate(self.node, len)?;
                     machine.tree.allocate(self.node, len);
                 }
                 Ok(())

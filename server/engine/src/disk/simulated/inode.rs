@@ -10,7 +10,7 @@ use std::{
 
 use super::survival::{Cut, Fate};
 
-const PAGE_BYTES: usize = 4096;
+pub(super) const PAGE_BYTES: usize = 4096;
 const SECTOR_BYTES: usize = 512;
 const ALL_SECTORS: u8 = 0xff;
 
@@ -35,6 +35,8 @@ pub(super) struct Inode {
     allocated: u64,
     /// True once the file has (had) a name.
     pub(super) linked: bool,
+    /// How many have it open.
+    pub(super) handles: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -76,6 +78,33 @@ impl Inode {
 
     pub(super) fn allocated(&self) -> u64 {
         self.allocated
+    }
+
+    /// The space it takes: what is reserved, and what was written beyond it.
+    pub(super) fn used_pages(&self) -> u64 {
+        self.used_pages_with(self.allocated)
+    }
+
+    /// The space it would take if everything below `allocated` were reserved.
+    pub(super) fn used_pages_with(&self, allocated: u64) -> u64 {
+        let reserved = allocated.div_ceil(PAGE_BYTES as u64);
+        reserved + self.live.pages.range(reserved..).count() as u64
+    }
+
+    /// How many of `len` bytes at `offset` can be written when `pages` are free.
+    pub(super) fn fitting(&self, offset: u64, len: u64, mut pages: u64) -> u64 {
+        let page_bytes = PAGE_BYTES as u64;
+        let reserved = self.allocated.div_ceil(page_bytes);
+        for index in offset / page_bytes..(offset + len).div_ceil(page_bytes) {
+            if index < reserved || self.live.pages.contains_key(&index) {
+                continue;
+            }
+            if pages == 0 {
+                return (index * page_bytes).saturating_sub(offset);
+            }
+            pages -= 1;
+        }
+        len
     }
 
     /// The moment of the oldest pending change.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io};
 
-use super::{faults::Faults, tree::Tree};
+use super::{faults::Faults, inode::PAGE_BYTES, tree::Tree};
 
 pub(super) struct Machine {
     pub(super) tree: Tree,
@@ -13,6 +13,8 @@ pub(super) struct Machine {
     pub(super) operations_left: Option<u64>,
     pub(super) syncs_left: Option<u64>,
     pub(super) allocation_max: Option<u64>,
+    /// Bytes that all files together may take.
+    pub(super) capacity: Option<u64>,
     pub(super) faults: Faults,
     /// How many verbs of a file answered an error.
     pub(super) failures: BTreeMap<u64, u64>,
@@ -30,6 +32,7 @@ impl Machine {
             operations_left: None,
             syncs_left: None,
             allocation_max: None,
+            capacity: None,
             faults: Faults::default(),
             failures: BTreeMap::new(),
             clock: None,
@@ -103,6 +106,31 @@ impl Machine {
         }
     }
 
+    /// How many of `len` bytes at `offset` of a file find space.
+    pub(super) fn fitting(&self, node: u64, offset: u64, len: u64) -> u64 {
+        let inode = self.tree.inode(node);
+        match self.free_pages() {
+            Some(pages) if offset + len > inode.allocated() => inode.fitting(offset, len, pages),
+            _ => len,
+        }
+    }
+
+    /// Refuses to reserve `len` bytes of a file when there are not so many.
+    pub(super) fn can_allocate(&self, node: u64, len: u64) -> io::Result<()> {
+        let inode = self.tree.inode(node);
+        let more = || inode.used_pages_with(len) - inode.used_pages();
+        match self.free_pages() {
+            Some(pages) if more() > pages => Err(no_space()),
+            _ => Ok(()),
+        }
+    }
+
+    /// `None` when the disk has no end.
+    fn free_pages(&self) -> Option<u64> {
+        let capacity = self.capacity? / PAGE_BYTES as u64;
+        Some(capacity.saturating_sub(self.tree.used_pages()))
+    }
+
     pub(super) fn sync_fails(&mut self) -> bool {
         counted_down(&mut self.syncs_left) || self.tree.per_million(self.faults.sync_errors)
     }
@@ -142,6 +170,6 @@ pub(super) fn input_output_error() -> io::Error {
     rustix::io::Errno::IO.into()
 }
 
-fn no_space() -> io::Error {
+pub(super) fn no_space() -> io::Error {
     rustix::io::Errno::NOSPC.into()
 }

@@ -371,6 +371,71 @@ fn any_verb_may_answer_an_error_and_may_be_done_all_the_same() {
     }
 }
 
+const PAGE: u64 = PAGE_BYTES as u64;
+
+#[test]
+fn a_full_disk_takes_what_fits_and_has_space_again_when_files_go() {
+    let (disk, file) = disk_with(&[1; 4096], 1);
+    disk.set_capacity(Some(4 * PAGE + 5));
+    assert_eq!(disk.used_bytes(), PAGE);
+    // Four pages: one is written over, two fit, the fourth has none.
+    disk.create("g").unwrap().allocate(PAGE).unwrap();
+    assert_eq!(
+        kind(file.write_at(&[2; 16000], 100)),
+        io::ErrorKind::StorageFull
+    );
+    assert_eq!(contents(&disk, "f").len() as u64, 3 * PAGE);
+    assert_eq!(disk.used_bytes(), 4 * PAGE);
+    assert_eq!(
+        kind(file.write_at(&[2], 3 * PAGE)),
+        io::ErrorKind::StorageFull
+    );
+    assert_eq!(contents(&disk, "f").len() as u64, 3 * PAGE);
+    assert_eq!(
+        kind(file.allocate(3 * PAGE + 1)),
+        io::ErrorKind::StorageFull
+    );
+
+    // What is there can be written over, what is reserved can be written, what is empty takes nothing.
+    file.write_at(&[3; 100], 2 * PAGE).unwrap();
+    let reserved = disk.open("g").unwrap();
+    assert_eq!(
+        kind(reserved.write_at(&[4; 5000], 0)),
+        io::ErrorKind::StorageFull
+    );
+    assert_eq!(contents(&disk, "g"), [4; 4096]);
+    file.allocate(3 * PAGE).unwrap();
+    file.set_len(1 << 30).unwrap();
+    disk.create("empty").unwrap().set_len(PAGE).unwrap();
+    assert_eq!(disk.used_bytes(), 4 * PAGE);
+
+    disk.unlink("g").unwrap();
+    assert_eq!(
+        kind(file.write_at(&[2], 3 * PAGE)),
+        io::ErrorKind::StorageFull
+    );
+    drop(reserved);
+    file.write_at(&[2], 3 * PAGE).unwrap();
+    file.set_len(PAGE).unwrap();
+    assert_eq!(disk.used_bytes(), PAGE);
+
+    let unnamed = disk.create_unnamed("").unwrap();
+    unnamed.write_at(&[5; 3 * 4096], 0).unwrap();
+    assert_eq!(kind(disk.open("g").map(drop)), io::ErrorKind::NotFound);
+    assert_eq!(kind(file.write_at(&[2], PAGE)), io::ErrorKind::StorageFull);
+    disk.restart();
+    assert_eq!(
+        disk.used_bytes(),
+        PAGE,
+        "the process that had it open is gone"
+    );
+    disk.open("f").unwrap().allocate(4 * PAGE).unwrap();
+    disk.crash_as(Survival::Nothing);
+    assert_eq!(disk.used_bytes(), PAGE);
+    disk.set_capacity(None);
+    disk.open("f").unwrap().allocate(1 << 30).unwrap();
+}
+
 #[test]
 fn verbs_take_their_time() {
     let (disk, file) = disk_with(b"x", 1);

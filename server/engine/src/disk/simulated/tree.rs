@@ -42,11 +42,13 @@ impl Tree {
     }
 
     pub(super) fn fork(&self, seed: u64) -> Tree {
-        Tree {
+        let mut fork = Tree {
             nodes: self.nodes.clone(),
             random: Random::new(seed),
             ..*self
-        }
+        };
+        fork.close_all();
+        fork
     }
 
     pub(super) fn below(&mut self, end: u64) -> u64 {
@@ -167,6 +169,37 @@ impl Tree {
     }
 
     // Files.
+
+    /// Notes one more who has a file open.
+    pub(super) fn open(&mut self, node: u64) {
+        self.inode_mut(node).handles += 1;
+    }
+
+    pub(super) fn close(&mut self, node: u64) {
+        self.inode_mut(node).handles -= 1;
+    }
+
+    /// Nobody has any file open any more.
+    pub(super) fn close_all(&mut self) {
+        for node in self.nodes.values_mut() {
+            if let Node::File(inode) = node {
+                inode.handles = 0;
+            }
+        }
+    }
+
+    /// The space that files take which have a name or are open.
+    pub(super) fn used_pages(&self) -> u64 {
+        let directories = self.nodes.values().filter_map(Node::as_directory);
+        let named: BTreeSet<u64> = directories
+            .flat_map(|directory| directory.live.values().copied())
+            .collect();
+        let used = |(number, node): (&u64, &Node)| match node {
+            Node::File(inode) if inode.handles > 0 || named.contains(number) => inode.used_pages(),
+            _ => 0,
+        };
+        self.nodes.iter().map(used).sum()
+    }
 
     pub(super) fn write(&mut self, node: u64, bytes: &[u8], offset: u64) {
         let now = self.tick();
