@@ -11,6 +11,7 @@
 //!   name may survive beside the old one; both are never lost.
 //! - A failed sync of a file forgets: what it did not write stays visible until the power cut, and later
 //!   syncs skip it. A failed sync of a directory leaves its changes pending.
+//! - What was synced stays as it is, unless the disk is told to lie ([`Lies`]) or damaged at rest.
 //! - Space reserved by [`DiskFile::allocate`] never runs out. Names take none.
 //!
 //! Absent: holes, times, permissions, links to a second name, renames of directories.
@@ -30,7 +31,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-pub use self::{faults::Faults, survival::Survival};
+pub use self::{
+    faults::{Damage, Faults, Harm, Lie, Lies},
+    survival::Survival,
+};
 use self::{
     file::SimulatedFile,
     inode::PAGE_BYTES,
@@ -63,7 +67,8 @@ impl SimulatedDisk {
     }
 
     /// Cuts the power and starts a fresh machine on what the disk kept: every file opened before is dead,
-    /// files without a name are gone, planned accidents are off. Rates of [`Faults`] stay.
+    /// files without a name are gone, planned accidents are off. Rates of [`Faults`] and
+    /// [`Lies`] stay, and so does damage.
     pub fn crash(&self) {
         let survival = self.machine().tree.any_survival();
         self.crash_as(survival);
@@ -73,10 +78,7 @@ impl SimulatedDisk {
     pub fn crash_as(&self, survival: Survival) {
         let mut machine = self.machine();
         machine.tree.crash(survival);
-        machine.tree.close_all();
-        machine.generation += 1;
-        machine.powered = true;
-        (machine.operations_left, machine.syncs_left) = (None, None);
+        machine.start();
     }
 
     /// Cuts the power in the midst of the `n`th operation from now on that changes something (1 is the
@@ -95,11 +97,7 @@ impl SimulatedDisk {
     /// Starts a new process on the machine of the old one: what was written is there, synced or not; every
     /// file opened before is dead, planned accidents are off.
     pub fn restart(&self) {
-        let mut machine = self.machine();
-        machine.tree.close_all();
-        machine.generation += 1;
-        machine.powered = true;
-        (machine.operations_left, machine.syncs_left) = (None, None);
+        self.machine().start();
     }
 
     /// Lets the `n`th sync of a file or directory from now on fail (1 is the next one). 0 calls it off.
@@ -110,6 +108,23 @@ impl SimulatedDisk {
     /// Sets how often verbs fail, and answers what it was before.
     pub fn set_faults(&self, faults: Faults) -> Faults {
         std::mem::replace(&mut self.machine().faults, faults)
+    }
+
+    /// Sets how often a write that was synced is not there all the same.
+    pub fn set_lies(&self, lies: Lies) {
+        self.machine().lies = lies;
+    }
+
+    /// Lets the disk lie about the `n`th write from now on (1 is the next one), when it is synced. 0 calls it
+    /// off.
+    pub fn lie_about(&self, n: u64, lie: Lie) {
+        self.machine().lie_left = ((n > 0).then_some(n), lie);
+    }
+
+    /// The pages that do not hold what was synced, of all files with a name: lies and lost pages so far,
+    /// until they are written anew. Flipped bits and cut files are not among them.
+    pub fn damages(&self) -> Vec<Damage> {
+        self.machine().tree.damages()
     }
 
     /// How many verbs of open files have answered an error since the file at `path` was made.
@@ -171,6 +186,23 @@ impl SimulatedDisk {
     /// Flips the bits of `mask` in one byte at rest.
     pub fn corrupt(&self, path: &str, offset: u64, mask: u8) -> io::Result<()> {
         self.machine().tree.corrupt(path, offset, mask)
+    }
+
+    /// Takes a page (of 4 KiB) at rest back to what it held before it was last written: a write that was
+    /// lost. False when it held the same.
+    pub fn lose_page(&self, path: &str, page: u64) -> io::Result<bool> {
+        self.machine().tree.lose_page(path, page)
+    }
+
+    /// Lets the last write of the page `from` have landed in the page `to` instead. False when nothing
+    /// differs.
+    pub fn misdirect_page(&self, from: (&str, u64), to: (&str, u64)) -> io::Result<bool> {
+        self.machine().tree.misdirect_page(from, to)
+    }
+
+    /// Cuts a file at rest; an error when it is not longer than `len`.
+    pub fn truncate_at_rest(&self, path: &str, len: u64) -> io::Result<()> {
+        self.machine().tree.truncate(path, len)
     }
 
     fn machine(&self) -> MutexGuard<'_, Machine> {

@@ -1,4 +1,6 @@
-//! What may go wrong with the verbs of the simulated disk.
+//! What may go wrong with the verbs of the simulated disk, and with what it holds.
+
+use std::ops::Range;
 
 /// How often verbs fail or take long, in a million calls each.
 ///
@@ -45,4 +47,46 @@ pub struct Faults {
     /// How long they take at most, in milliseconds; who is told is set by
     /// [`super::SimulatedDisk::set_clock`].
     pub delay_ms_max: u64,
+}
+
+/// How often a write is acknowledged and synced and is not there all the same, in a million writes each.
+#[derive(Clone, Debug, Default)]
+pub struct Lies {
+    /// Writes of which some pages never reach the medium.
+    pub lost_writes: u32,
+    /// Writes of which one page lands in another place.
+    pub misdirected_writes: u32,
+}
+
+/// What becomes of a write that the disk lies about, when it is synced. Programs find out at once or after
+/// the next power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// Some of its pages keep what they held before.
+    Lost,
+    /// One of its pages keeps what it held before, and another page, of this file or another one, is written
+    /// over.
+    Misdirected,
+}
+
+/// What is wrong with a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Harm {
+    /// It holds what it held before the last write.
+    Lost,
+    /// The same: the write went to another page.
+    Misdirected,
+    /// It holds what was meant for another page.
+    Overwritten,
+}
+
+/// Pages that do not hold what was synced last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub path: String,
+    /// Its pages, of 4 KiB each.
+    pub pages: Range<u64>,
+    /// What is wrong with them.
+    pub harm: Harm,
 }

@@ -82,6 +82,7 @@ impl DiskFile for SimulatedFile {
                 }
                 if done > 0 {
                     machine.tree.write(self.node, &bytes[..done], offset);
+                    machine.consider_lying(self.node, offset, done as u64);
                 }
                 result
             },

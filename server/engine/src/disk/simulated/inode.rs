@@ -3,12 +3,17 @@
 //! Pages are shared between the two images and copied when written, so that a write, a sync and a power
 //! cut cost the pages they touch, however long the file is.
 
+mod damage;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use super::survival::{Cut, Fate};
+use super::{
+    faults::{Harm, Lie},
+    survival::{Cut, Fate},
+};
 
 pub(super) const PAGE_BYTES: usize = 4096;
 const SECTOR_BYTES: usize = 512;
@@ -25,12 +30,20 @@ pub(super) struct Inode {
     durable: Image,
     /// Changes since the last sync, oldest first.
     pending: Vec<Pending>,
-    /// Pages a failed sync lost: clean in memory, so that no later sync writes them.
+    /// Pages that a failed sync or a lie lost: clean in memory, so that no later sync writes them.
     lost: BTreeSet<u64>,
     /// A pending or lost change cut the file, so the images may differ beyond the noted pages.
     was_cut: bool,
     /// A sync failed since the last power cut.
     sync_failed: bool,
+    /// What the pages held on the disk before they were last written there.
+    previous: BTreeMap<u64, Option<Arc<Page>>>,
+    /// Pages whose next sync will be a lie.
+    lies: BTreeMap<u64, Lie>,
+    /// Pages that do not hold on the disk what was synced.
+    harm: BTreeMap<u64, Harm>,
+    /// Those of them that programs read so.
+    seen_harm: BTreeSet<u64>,
     /// Writes below this length find their space reserved.
     allocated: u64,
     /// True once the file has (had) a name.
@@ -61,6 +74,8 @@ struct Version {
     /// The sectors it wrote, one bit each.
     sectors: u8,
     page: Arc<Page>,
+    /// Nothing in it comes from damage.
+    is_sound: bool,
 }
 
 impl Inode {
@@ -124,6 +139,7 @@ impl Inode {
             let page = match <&Page>::try_from(bytes) {
                 Ok(whole) => {
                     let page = Arc::new(*whole);
+                    self.seen_harm.remove(&index);
                     self.live.pages.insert(index, Arc::clone(&page));
                     page
                 }
@@ -137,6 +153,7 @@ impl Inode {
                 index,
                 sectors: sectors(start, bytes.len()),
                 page,
+                is_sound: !self.seen_harm.contains(&index),
             });
         }
         let len = (end > self.live.len).then_some(end);
@@ -151,6 +168,7 @@ impl Inode {
         self.was_cut |= len < self.live.len;
         self.allocated = self.allocated.min(len);
         self.live.set_len(len);
+        self.seen_harm.split_off(&len.div_ceil(PAGE_BYTES as u64));
         self.pending.push(Pending {
             at,
             versions: Vec::new(),
@@ -166,25 +184,39 @@ impl Inode {
     }
 
     /// A sync that succeeds. What an earlier failed one lost stays lost, unless the page was written anew.
-    pub(super) fn sync(&mut self) {
-        for pending in self.pending.drain(..) {
+    /// Answers the written pages that are to be a lie.
+    pub(super) fn sync(&mut self) -> Vec<(u64, Lie)> {
+        let mut written = BTreeSet::new();
+        for pending in std::mem::take(&mut self.pending) {
             for Version { index, .. } in pending.versions {
-                self.durable.put(index, self.live.pages.get(&index));
+                let page = self.live.pages.get(&index);
+                if self.durable.pages.get(&index) != page {
+                    let before = self.durable.put(index, page);
+                    self.previous.insert(index, before);
+                    written.insert(index);
+                }
                 self.lost.remove(&index);
+                if !self.seen_harm.contains(&index) {
+                    self.harm.remove(&index);
+                }
             }
             if let Some(len) = pending.len {
                 // Only a cut has anything to drop here; the final length comes below.
-                self.durable.drop_beyond(len);
+                self.forget_beyond(len);
             }
         }
         self.durable.set_len(self.live.len);
         self.was_cut &= self.sync_failed;
+        let mut lies = std::mem::take(&mut self.lies);
+        lies.retain(|index, _| written.contains(index) && self.has_page(*index));
+        lies.into_iter().collect()
     }
 
     /// A sync that fails: each pending change may have reached the disk; those that did not are forgotten
     /// by the system, which still shows them to readers.
     pub(super) fn fail_sync(&mut self, cut: &mut Cut) {
         self.sync_failed = true;
+        self.lies.clear();
         for index in self.settle(cut) {
             if self.live.pages.get(&index) != self.durable.pages.get(&index) {
                 self.lost.insert(index);
@@ -194,7 +226,8 @@ impl Inode {
 
     /// The power cut: what was synced stays, the rest as `cut` decides.
     pub(super) fn crash(&mut self, cut: &mut Cut) {
-        if self.pending.is_empty() && !self.sync_failed {
+        self.lies.clear();
+        if self.pending.is_empty() && !self.sync_failed && self.lost.is_empty() {
             return;
         }
         let touched = self.settle(cut);
@@ -207,6 +240,7 @@ impl Inode {
             self.live.set_len(self.durable.len);
         }
         self.lost.clear();
+        self.seen_harm = self.harm.keys().copied().collect();
         (self.was_cut, self.sync_failed) = (false, false);
         self.allocated = self.allocated.min(self.live.len);
     }
@@ -215,7 +249,7 @@ impl Inode {
     /// length as one of the lengths. Answers the pages that were written.
     fn settle(&mut self, cut: &mut Cut) -> Vec<u64> {
         let mut touched = Vec::new();
-        for pending in self.pending.drain(..) {
+        for pending in std::mem::take(&mut self.pending) {
             let fate = cut.fate(pending.at);
             for version in &pending.versions {
                 touched.push(version.index);
@@ -224,12 +258,12 @@ impl Inode {
                     Fate::Kept => version.sectors,
                     Fate::Torn => cut.tear(version.sectors),
                 };
-                self.durable.take_sectors(version, kept);
+                self.take_sectors(version, kept);
             }
             if let Some(len) = pending.len
                 && (fate == Fate::Kept || (fate == Fate::Torn && cut.coin()))
             {
-                self.durable.drop_beyond(len);
+                self.forget_beyond(len);
                 self.durable.len = len;
             }
         }
@@ -237,16 +271,24 @@ impl Inode {
         touched
     }
 
-    /// Flips bits at rest. False beyond the end.
-    pub(super) fn corrupt(&mut self, offset: u64, mask: u8) -> bool {
-        let (index, byte) = (offset / PAGE_BYTES as u64, offset as usize % PAGE_BYTES);
-        let inside = offset < self.live.len;
-        for image in [&mut self.live, &mut self.durable] {
-            if offset < image.len {
-                image.page_mut(index)[byte] ^= mask;
-            }
+    fn take_sectors(&mut self, version: &Version, kept: u8) {
+        if kept == 0 {
+            return;
         }
-        inside
+        let before = self.durable.pages.get(&version.index).cloned();
+        self.previous.insert(version.index, before);
+        self.durable.take_sectors(version, kept);
+        if kept == ALL_SECTORS && version.is_sound {
+            self.harm.remove(&version.index);
+        }
+    }
+
+    /// Nothing on the disk lies beyond `len` any more.
+    fn forget_beyond(&mut self, len: u64) {
+        self.durable.drop_beyond(len);
+        let whole = len.div_ceil(PAGE_BYTES as u64);
+        self.previous.split_off(&whole);
+        self.harm.split_off(&whole);
     }
 
     /// The content that survives when every pending change is lost.
@@ -288,11 +330,12 @@ impl Image {
         )
     }
 
-    fn put(&mut self, index: u64, page: Option<&Arc<Page>>) {
+    /// Replaces a page; answers what was there.
+    fn put(&mut self, index: u64, page: Option<&Arc<Page>>) -> Option<Arc<Page>> {
         match page {
             Some(page) => self.pages.insert(index, Arc::clone(page)),
             None => self.pages.remove(&index),
-        };
+        }
     }
 
     fn take_sectors(&mut self, version: &Version, kept: u8) {

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, io};
 
-use super::{faults::Faults, inode::PAGE_BYTES, tree::Tree};
+use super::{
+    faults::{Faults, Lie, Lies},
+    inode::PAGE_BYTES,
+    tree::Tree,
+};
 
 pub(super) struct Machine {
     pub(super) tree: Tree,
@@ -16,6 +20,9 @@ pub(super) struct Machine {
     /// Bytes that all files together may take.
     pub(super) capacity: Option<u64>,
     pub(super) faults: Faults,
+    pub(super) lies: Lies,
+    /// In how many writes from now on the disk will lie, and how.
+    pub(super) lie_left: (Option<u64>, Lie),
     /// How many verbs of a file answered an error.
     pub(super) failures: BTreeMap<u64, u64>,
     /// Moves the clock of the world.
@@ -34,6 +41,8 @@ impl Machine {
             allocation_max: None,
             capacity: None,
             faults: Faults::default(),
+            lies: Lies::default(),
+            lie_left: (None, Lie::Lost),
             failures: BTreeMap::new(),
             clock: None,
         }
@@ -129,6 +138,28 @@ impl Machine {
     fn free_pages(&self) -> Option<u64> {
         let capacity = self.capacity? / PAGE_BYTES as u64;
         Some(capacity.saturating_sub(self.tree.used_pages()))
+    }
+
+    /// Decides whether the next sync lies about what was just written.
+    pub(super) fn consider_lying(&mut self, node: u64, offset: u64, len: u64) {
+        let lie = if counted_down(&mut self.lie_left.0) {
+            self.lie_left.1
+        } else if self.tree.per_million(self.lies.lost_writes) {
+            Lie::Lost
+        } else if self.tree.per_million(self.lies.misdirected_writes) {
+            Lie::Misdirected
+        } else {
+            return;
+        };
+        self.tree.lie(node, lie, offset, len);
+    }
+
+    /// The beginning of another process: files are closed, planned accidents are off.
+    pub(super) fn start(&mut self) {
+        self.tree.close_all();
+        self.generation += 1;
+        self.powered = true;
+        (self.operations_left, self.syncs_left, self.lie_left.0) = (None, None, None);
     }
 
     pub(super) fn sync_fails(&mut self) -> bool {

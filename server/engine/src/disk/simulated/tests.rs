@@ -477,14 +477,23 @@ fn the_same_seed_gives_the_same_accidents() {
     let run = |seed| {
         let (disk, _) = disk_with(&[1; 20_000], 7);
         let disk = disk.fork(seed);
+        disk.set_lies(Lies {
+            lost_writes: 300_000,
+            misdirected_writes: 300_000,
+        });
+        disk.set_faults(Faults {
+            create_errors: 300_000,
+            ..Faults::default()
+        });
         for round in 0..20 {
             let file = disk.open("f").unwrap();
             file.write_at(&[round; 10_000], u64::from(round) * 700)
                 .unwrap();
             let _ = disk.create(&format!("g{round}"));
+            file.sync_data().unwrap();
             disk.crash();
         }
-        disk.durable_snapshot()
+        (disk.durable_snapshot(), disk.damages())
     };
     assert_eq!(run(1), run(1));
     assert_ne!(run(1), run(2));
@@ -500,6 +509,251 @@ fn a_fork_leaves_its_origin_alone() {
     assert_eq!(contents(&fork, "f"), b"two");
     assert_eq!(contents(&disk, "f"), b"six");
     assert_eq!(disk.live_files(), ["f"]);
+}
+
+/// The pages in which two contents differ.
+fn differing(one: &[u8], other: &[u8]) -> BTreeSet<u64> {
+    assert_eq!(one.len(), other.len());
+    let pages = one.chunks(PAGE_BYTES).zip(other.chunks(PAGE_BYTES));
+    let differing = pages.enumerate().filter(|(_, (one, other))| one != other);
+    differing.map(|(page, _)| page as u64).collect()
+}
+
+/// Three pages of different bytes.
+fn three_pages() -> Vec<u8> {
+    [[2; PAGE_BYTES], [3; PAGE_BYTES], [4; PAGE_BYTES]].concat()
+}
+
+/// Makes the disk lie about one write of three pages, and syncs it.
+fn lie_about_three_pages(seed: u64, lie: Lie) -> Arc<SimulatedDisk> {
+    let (disk, file) = disk_with(&[1; 3 * PAGE_BYTES], seed);
+    let other = disk.create("g").unwrap();
+    other.write_at(&[7; 9000], 0).unwrap();
+    other.sync_data().unwrap();
+    disk.sync_dir("").unwrap();
+    disk.lie_about(2, lie);
+    file.write_at(&[1; 3 * PAGE_BYTES], 0).unwrap();
+    file.write_at(&three_pages(), 0).unwrap();
+    assert_eq!(contents(&disk, "f"), three_pages());
+    assert_eq!(disk.damages(), [], "the sync is still to come");
+    file.sync_data().unwrap();
+    disk
+}
+
+#[test]
+fn a_lost_write_leaves_what_was_there_before() {
+    let (mut at_once, mut of, mut sizes) = (0, 0, BTreeSet::new());
+    for seed in 0..100 {
+        let disk = lie_about_three_pages(seed, Lie::Lost);
+        let before_the_cut = contents(&disk, "f");
+        let [damage] = &disk.damages()[..] else {
+            panic!("seed {seed}: {:?}", disk.damages());
+        };
+        assert_eq!((damage.path.as_str(), damage.harm), ("f", Harm::Lost));
+        disk.crash();
+        let after = contents(&disk, "f");
+        let lost: BTreeSet<u64> = damage.pages.clone().collect();
+        assert_eq!(differing(&after, &three_pages()), lost);
+        for page in &lost {
+            let bytes = &after[*page as usize * PAGE_BYTES..][..PAGE_BYTES];
+            assert!(bytes.iter().all(|&byte| byte == 1));
+        }
+        sizes.insert(lost.len());
+        let seen = differing(&before_the_cut, &three_pages());
+        assert!(seen.is_subset(&lost));
+        at_once += seen.len();
+        of += lost.len();
+
+        let file = disk.open("f").unwrap();
+        file.write_at(&[3; 3 * PAGE_BYTES], 0).unwrap();
+        file.sync_data().unwrap();
+        assert_eq!(disk.damages(), [], "written anew");
+        disk.crash_as(Survival::Nothing);
+        assert_eq!(contents(&disk, "f"), [3; 3 * PAGE_BYTES]);
+    }
+    assert!((of / 4..of / 4 * 3).contains(&at_once), "{at_once} of {of}");
+    assert_eq!(sizes, BTreeSet::from([1, 2, 3]));
+}
+
+#[test]
+fn a_misdirected_write_lands_in_another_page() {
+    let mut victims = BTreeSet::new();
+    for seed in 0..100 {
+        let disk = lie_about_three_pages(seed, Lie::Misdirected);
+        disk.crash();
+        let files = BTreeMap::from(["f", "g"].map(|path| (path, contents(&disk, path))));
+        let damages = disk.damages();
+        let [away, to] = [Harm::Misdirected, Harm::Overwritten].map(|harm| {
+            let mut of_it = damages.iter().filter(|damage| damage.harm == harm);
+            let damage = of_it.next().expect("one of each");
+            assert_eq!(damage.pages.end - damage.pages.start, 1);
+            (damage.path.as_str(), damage.pages.start)
+        });
+        assert_eq!(
+            (damages.len(), away.0),
+            (2, "f"),
+            "seed {seed}: {damages:?}"
+        );
+        let mut expected = BTreeMap::from([("f", three_pages()), ("g", vec![7; 9000])]);
+        for ((path, page), byte) in [(away, 1), (to, away.1 as u8 + 2)] {
+            let bytes = &mut expected.get_mut(path).unwrap()[page as usize * PAGE_BYTES..];
+            let len = bytes.len().min(PAGE_BYTES);
+            bytes[..len].fill(byte);
+        }
+        assert_eq!(files, expected, "seed {seed}: {damages:?}");
+        victims.insert(to.0.to_owned());
+    }
+    assert_eq!(victims.len(), 2, "{victims:?}");
+}
+
+#[test]
+fn nothing_is_a_lie_that_was_not_synced() {
+    for seed in 0..50 {
+        let (disk, file) = disk_with(&[1; 8192], seed);
+        disk.lie_about(1, Lie::Lost);
+        file.write_at(&[2; 8192], 0).unwrap();
+        disk.fail_sync_after(1);
+        file.sync_data().unwrap_err();
+        file.write_at(&[5; 8192], 0).unwrap();
+        file.sync_data().unwrap();
+        assert_eq!(disk.damages(), []);
+        disk.lie_about(1, Lie::Misdirected);
+        file.write_at(&[3; 8192], 0).unwrap();
+        disk.crash();
+        assert_eq!(disk.damages(), []);
+        let file = disk.open("f").unwrap();
+        file.write_at(&[4; 8192], 0).unwrap();
+        file.sync_data().unwrap();
+        disk.crash_as(Survival::Nothing);
+        assert_eq!(contents(&disk, "f"), [4; 8192]);
+    }
+}
+
+/// The same changes on a disk that lies and on an honest one: what differs is what the disk says is damaged.
+#[test]
+fn the_disk_knows_what_it_has_damaged() {
+    let (mut damaged, mut differed) = (0, 0);
+    for seed in 0..1000 {
+        let mut random = Random::new(seed);
+        let (honest, _) = disk_with(&[255; 30_000], seed);
+        let liar = honest.fork(seed);
+        for disk in [&honest, &liar] {
+            disk.create("g").unwrap().write_at(&[254; 9000], 0).unwrap();
+            disk.open("g").unwrap().sync_data().unwrap();
+            disk.sync_dir("").unwrap();
+        }
+        liar.set_lies(Lies {
+            lost_writes: 100_000,
+            misdirected_writes: 100_000,
+        });
+        for step in 0..40 {
+            let path = ["f", "g"][random.below(2) as usize];
+            let verb = random.below(16);
+            let (at, len) = (random.below(20_000), 1 + random.below(9000));
+            for disk in [&honest, &liar] {
+                let file = disk.open(path).unwrap();
+                match verb {
+                    0 => file.set_len(at).unwrap(),
+                    1 => disk.crash_as(Survival::Everything),
+                    2..8 => file.sync_data().unwrap(),
+                    _ => file.write_at(&vec![step; len as usize], at).unwrap(),
+                }
+            }
+        }
+        for disk in [&honest, &liar] {
+            disk.open("f").unwrap().sync_data().unwrap();
+            disk.open("g").unwrap().sync_data().unwrap();
+            disk.crash_as(Survival::Nothing);
+        }
+        let mut told = BTreeSet::new();
+        for Damage { path, pages, .. } in liar.damages() {
+            told.extend(pages.map(|page| (path.clone(), page)));
+        }
+        let mut found = BTreeSet::new();
+        for path in ["f", "g"] {
+            let pages = differing(&contents(&honest, path), &contents(&liar, path));
+            found.extend(pages.into_iter().map(|page| (path.to_owned(), page)));
+        }
+        assert!(found.is_subset(&told), "seed {seed}: {found:?} {told:?}");
+        (damaged, differed) = (damaged + told.len(), differed + found.len());
+    }
+    assert!(
+        damaged > 1000 && differed * 10 > damaged * 8,
+        "{differed} of {damaged}"
+    );
+}
+
+#[test]
+fn files_are_damaged_at_rest() {
+    let (disk, file) = disk_with(&[1; 3 * PAGE_BYTES], 1);
+    file.write_at(&[2; 2 * PAGE_BYTES], 0).unwrap();
+    file.sync_data().unwrap();
+    let other = disk.create("g").unwrap();
+    other.write_at(&[7; 5000], 0).unwrap();
+    other.sync_data().unwrap();
+    disk.sync_dir("").unwrap();
+    disk.crash();
+
+    assert!(disk.lose_page("f", 0).unwrap());
+    assert!(!disk.lose_page("f", 0).unwrap(), "it is lost already");
+    assert!(disk.misdirect_page(("f", 1), ("g", 1)).unwrap());
+    assert!(disk.lose_page("g", 2).is_err() && disk.misdirect_page(("f", 0), ("g", 2)).is_err());
+    let told = [
+        ("f", 0, Harm::Lost),
+        ("f", 1, Harm::Misdirected),
+        ("g", 1, Harm::Overwritten),
+    ];
+    let told = told.map(|(path, page, harm)| Damage {
+        path: path.into(),
+        pages: page..page + 1,
+        harm,
+    });
+    assert_eq!(disk.damages(), told);
+    assert_eq!(contents(&disk, "f"), [1; 3 * PAGE_BYTES]);
+    assert_eq!(contents(&disk, "g"), [&[7; 4096][..], &[2; 904]].concat());
+
+    disk.truncate_at_rest("g", 4000).unwrap();
+    assert_eq!(
+        kind(disk.truncate_at_rest("g", 4000)),
+        io::ErrorKind::UnexpectedEof
+    );
+    disk.crash();
+    assert_eq!(contents(&disk, "g"), [7; 4000]);
+    assert_eq!(disk.damages(), told[..2]);
+    let file = disk.open("g").unwrap();
+    assert_eq!(
+        kind(file.read_at(&mut [0], 4000)),
+        io::ErrorKind::UnexpectedEof
+    );
+    file.set_len(5000).unwrap();
+    assert_eq!(contents(&disk, "g"), [&[7; 4000][..], &[0; 1000]].concat());
+}
+
+#[test]
+fn a_lost_page_goes_back_by_one_write() {
+    let (disk, file) = disk_with(&[1; PAGE_BYTES], 1);
+    file.write_at(&[2; PAGE_BYTES], 0).unwrap();
+    disk.crash_as(Survival::Everything);
+    assert!(disk.lose_page("f", 0).unwrap());
+    assert_eq!(
+        contents(&disk, "f"),
+        [1; PAGE_BYTES],
+        "the write that no sync covered"
+    );
+
+    let file = disk.open("f").unwrap();
+    file.write_at(&[3; PAGE_BYTES], 0).unwrap();
+    file.sync_data().unwrap();
+    file.set_len(0).unwrap();
+    file.allocate(4 * PAGE).unwrap();
+    file.sync_data().unwrap();
+    assert!(
+        !disk.lose_page("f", 0).unwrap(),
+        "what was cut off is no more"
+    );
+    assert_eq!(contents(&disk, "f"), [0; 4 * PAGE_BYTES]);
+    disk.truncate_at_rest("f", PAGE).unwrap();
+    assert_eq!(disk.used_bytes(), PAGE);
 }
 
 /// Random changes of one file: after a cut each byte is one it was since the last sync, and so is the

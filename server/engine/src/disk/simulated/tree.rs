@@ -1,6 +1,8 @@
 //! The simulated directory tree with its files, in two states at once: as programs see it, and as the disk
 //! holds it.
 
+mod damage;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -216,8 +218,11 @@ impl Tree {
         self.inode_mut(node).allocate(now, len);
     }
 
+    /// A sync that succeeds, or says so.
     pub(super) fn sync(&mut self, node: u64) {
-        self.inode_mut(node).sync();
+        for (index, lie) in self.inode_mut(node).sync() {
+            self.be_lied_about((node, index), lie);
+        }
     }
 
     pub(super) fn fail_sync(&mut self, node: u64) {
@@ -226,14 +231,6 @@ impl Tree {
         let mut cut = self.cut(survival, oldest);
         cut.next_node();
         self.inode_mut(node).fail_sync(&mut cut);
-    }
-
-    pub(super) fn corrupt(&mut self, path: &str, offset: u64, mask: u8) -> io::Result<()> {
-        let node = self.find_file(path)?;
-        match self.inode_mut(node).corrupt(offset, mask) {
-            true => Ok(()),
-            false => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
     }
 
     // The power cut.
