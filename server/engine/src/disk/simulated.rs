@@ -195,7 +195,7 @@ impl SimulatedDisk {
     }
 
     /// Lets the last write of the page `from` have landed in the page `to` instead. False when nothing
-    /// differs.
+    /// differs, and nothing happens when `to` was written later.
     pub fn misdirect_page(&self, from: (&str, u64), to: (&str, u64)) -> io::Result<bool> {
         self.machine().tree.misdirect_page(from, to)
     }

@@ -1,8 +1,9 @@
-//! Bit rot at rest: after it, a store refuses to open or answers errors; it never serves a wrong byte and
-//! never hides an object.
+//! Damage at rest: flipped bits, lost and cut files, writes that were lost or went astray. After it, a store refuses
+//! to open or answers errors; it never serves a wrong byte and never hides an object.
 //!
-//! Rot in the keys and branches of the index is left out: redb checks no sums when it reads, and what we put
-//! into its values does not cover where it looks for them.
+//! Left out is what nothing can tell. Rot in the keys and branches of the index, and pages of it that are older than
+//! they should be: redb checks no sums when it reads, and what we put into its values does not cover where it looks
+//! for them. And an end of the log that is gone, with all that says that it was there.
 
 use super::{
     check::{self, Found},
@@ -88,9 +89,12 @@ fn damage(world: &mut World) -> Vec<String> {
     let mut damaged = Vec::new();
     for _ in 0..count {
         let done = match world.dice.below(16) {
-            0 | 1 => lose_file(world),
-            2 | 3 => wreck_log(world, &damaged),
-            _ => flip(world, &damaged),
+            0 | 1 => lose_file(world).into_iter().collect(),
+            2 | 3 => cut(world, &damaged).into_iter().collect(),
+            4 | 5 => lose_page(world, &damaged).into_iter().collect(),
+            6 | 7 => misdirect(world, &damaged),
+            8 | 9 => wreck_log(world, &damaged).into_iter().collect(),
+            _ => flip(world, &damaged).into_iter().collect(),
         };
         damaged.extend(done);
     }
@@ -128,12 +132,7 @@ fn wreck_log(world: &mut World, damaged: &[String]) -> Option<String> {
 
 /// Takes a file away, but not the last one of the log: of that nothing tells any more.
 fn lose_file(world: &mut World) -> Option<String> {
-    let newest = Packs::numbers(&*world.disk)
-        .ok()?
-        .into_iter()
-        .filter(|&number| has_header(world, number))
-        .next_back()
-        .map(packs::path);
+    let newest = newest_pack(world);
     let mut files = world.disk.live_files();
     files.retain(|path| {
         path.starts_with("objects/") || path.starts_with("log/") && Some(path) < newest.as_ref()
@@ -153,6 +152,99 @@ fn lose_file(world: &mut World) -> Option<String> {
     lost.ok().map(|()| path)
 }
 
+/// The last file of the log: when it is lost or cut, nothing tells any more what was in it.
+fn newest_pack(world: &World) -> Option<String> {
+    Packs::numbers(&*world.disk)
+        .ok()?
+        .into_iter()
+        .filter(|&number| has_header(world, number))
+        .next_back()
+        .map(packs::path)
+}
+
+/// Cuts a file within what it holds.
+fn cut(world: &mut World, damaged: &[String]) -> Option<String> {
+    let newest = newest_pack(world);
+    let mut files = whole_files(world, damaged);
+    files.retain(|(path, _)| !path.starts_with("log/") || Some(path) < newest.as_ref());
+    let (path, bytes) = pick(world, files)?;
+    let len = world.dice.below(used(&bytes));
+    world
+        .story
+        .tell(&[30, len], || format!("{path} is cut to {len} bytes"));
+    world.disk.truncate_at_rest(&path, len).ok()?;
+    Some(path)
+}
+
+/// Takes a page back to what it held before it was last written. Not of the index, whose older pages are as sound as
+/// the newer ones: see the module.
+fn lose_page(world: &mut World, damaged: &[String]) -> Option<String> {
+    let mut files = whole_files(world, damaged);
+    files.retain(|(path, _)| path != format::INDEX);
+    let (path, bytes) = pick(world, files)?;
+    let page = world.dice.below(used(&bytes).div_ceil(PAGE_BYTES));
+    let lost = world.disk.lose_page(&path, page).ok()?;
+    world.story.tell(&[31, page, lost.into()], || {
+        format!("the last write of page {page} of {path} is lost: {lost}")
+    });
+    lost.then_some(path)
+}
+
+/// Lets the last write of a page have landed in another one.
+fn misdirect(world: &mut World, damaged: &[String]) -> Vec<String> {
+    let files = whole_files(world, damaged);
+    let mut sources = files.clone();
+    sources.retain(|(path, _)| path != format::INDEX);
+    let (Some((from, bytes)), Some((to, other))) = (pick(world, sources), pick(world, files))
+    else {
+        return Vec::new();
+    };
+    let page = world.dice.below(used(&bytes).div_ceil(PAGE_BYTES));
+    let at = match to == format::INDEX {
+        true => row_byte(world, &other).map(|at| at / PAGE_BYTES),
+        false => Some(world.dice.below(used(&other).div_ceil(PAGE_BYTES))),
+    };
+    let Some(at) = at else { return Vec::new() };
+    // What redb would take for a page of its own.
+    let is_like_its_own = matches!(bytes[(page * PAGE_BYTES) as usize], 1 | 2);
+    if to == format::INDEX && is_like_its_own {
+        return Vec::new();
+    }
+    let done = world.disk.misdirect_page((&from, page), (&to, at));
+    let done = done.unwrap_or(false);
+    world.story.tell(&[32, page, at, done.into()], || {
+        format!("the last write of page {page} of {from} went to page {at} of {to}: {done}")
+    });
+    match done {
+        true => vec![from, to],
+        false => Vec::new(),
+    }
+}
+
+/// Files that hold something and are not damaged yet.
+fn whole_files(world: &World, damaged: &[String]) -> Vec<(String, Vec<u8>)> {
+    const KINDS: [&str; 4] = ["objects/", "log/", "backup/", format::INDEX];
+    let files = world.disk.durable_snapshot().into_iter();
+    files
+        .filter(|(path, bytes)| {
+            KINDS.iter().any(|kind| path.starts_with(kind)) && bytes.iter().any(|&b| b != 0)
+        })
+        .filter(|(path, _)| !damaged.contains(path) && !path.ends_with(".new"))
+        .collect()
+}
+
+fn pick<T>(world: &mut World, mut choices: Vec<T>) -> Option<T> {
+    match choices.len() as u64 {
+        0 => None,
+        n => Some(choices.swap_remove(world.dice.below(n) as usize)),
+    }
+}
+
+/// Up to the last byte in use.
+fn used(bytes: &[u8]) -> u64 {
+    bytes.iter().rposition(|&b| b != 0).unwrap_or(0) as u64 + 1
+}
+
 fn has_header(world: &World, number: u32) -> bool {
     let mut magic = [0; 4];
     world
@@ -170,30 +262,19 @@ fn flip(world: &mut World, damaged: &[String]) -> Option<String> {
         4 => ("backup/", false),
         _ => ("log/", false),
     };
-    let files: Vec<(String, Vec<u8>)> = world
-        .disk
-        .durable_snapshot()
-        .into_iter()
-        .filter(|(path, bytes)| path.starts_with(prefix) && bytes.iter().any(|&b| b != 0))
-        .filter(|(path, _)| !damaged.contains(path) && !path.ends_with(".new"))
-        .collect();
-    if files.is_empty() {
-        return None;
-    }
-    let (path, bytes) = &files[world.dice.below(files.len() as u64) as usize];
-    let at = if in_index {
-        row_byte(world, bytes)?
-    } else {
-        // Up to the last byte in use.
-        let used = bytes.iter().rposition(|&b| b != 0).unwrap_or(0) as u64 + 1;
-        world.dice.below(used)
+    let mut files = whole_files(world, damaged);
+    files.retain(|(path, _)| path.starts_with(prefix));
+    let (path, bytes) = pick(world, files)?;
+    let at = match in_index {
+        true => row_byte(world, &bytes)?,
+        false => world.dice.below(used(&bytes)),
     };
     let mask = 1 << world.dice.below(8) | 1 << world.dice.below(8);
     world.story.tell(&[22, at, mask], || {
         format!("flip {mask:#04x} of byte {at} of {path}")
     });
-    world.disk.corrupt(path, at, mask as u8).ok()?;
-    Some(path.clone())
+    world.disk.corrupt(&path, at, mask as u8).ok()?;
+    Some(path)
 }
 
 /// A byte of the row of some object or part.

@@ -37,7 +37,7 @@ pub(super) struct Inode {
     /// A sync failed since the last power cut.
     sync_failed: bool,
     /// What the pages held on the disk before they were last written there.
-    previous: BTreeMap<u64, Option<Arc<Page>>>,
+    previous: BTreeMap<u64, Previous>,
     /// Pages whose next sync will be a lie.
     lies: BTreeMap<u64, Lie>,
     /// Pages that do not hold on the disk what was synced.
@@ -57,6 +57,13 @@ struct Image {
     len: u64,
     /// No page lies beyond `len`; a page that is missing, and bytes behind `len`, are zero.
     pages: BTreeMap<u64, Arc<Page>>,
+}
+
+#[derive(Clone, Debug)]
+struct Previous {
+    /// The moment of the last write.
+    at: u64,
+    page: Option<Arc<Page>>,
 }
 
 #[derive(Clone, Debug)]
@@ -191,8 +198,8 @@ impl Inode {
             for Version { index, .. } in pending.versions {
                 let page = self.live.pages.get(&index);
                 if self.durable.pages.get(&index) != page {
-                    let before = self.durable.put(index, page);
-                    self.previous.insert(index, before);
+                    let (at, page) = (pending.at, self.durable.put(index, page));
+                    self.previous.insert(index, Previous { at, page });
                     written.insert(index);
                 }
                 self.lost.remove(&index);
@@ -258,7 +265,7 @@ impl Inode {
                     Fate::Kept => version.sectors,
                     Fate::Torn => cut.tear(version.sectors),
                 };
-                self.take_sectors(version, kept);
+                self.take_sectors(pending.at, version, kept);
             }
             if let Some(len) = pending.len
                 && (fate == Fate::Kept || (fate == Fate::Torn && cut.coin()))
@@ -271,12 +278,12 @@ impl Inode {
         touched
     }
 
-    fn take_sectors(&mut self, version: &Version, kept: u8) {
+    fn take_sectors(&mut self, at: u64, version: &Version, kept: u8) {
         if kept == 0 {
             return;
         }
-        let before = self.durable.pages.get(&version.index).cloned();
-        self.previous.insert(version.index, before);
+        let page = self.durable_page(version.index);
+        self.previous.insert(version.index, Previous { at, page });
         self.durable.take_sectors(version, kept);
         if kept == ALL_SECTORS && version.is_sound {
             self.harm.remove(&version.index);

@@ -696,12 +696,16 @@ fn files_are_damaged_at_rest() {
 
     assert!(disk.lose_page("f", 0).unwrap());
     assert!(!disk.lose_page("f", 0).unwrap(), "it is lost already");
-    assert!(disk.misdirect_page(("f", 1), ("g", 1)).unwrap());
+    assert!(
+        !disk.misdirect_page(("f", 1), ("g", 1)).unwrap(),
+        "written later"
+    );
+    assert!(disk.misdirect_page(("g", 1), ("f", 1)).unwrap());
     assert!(disk.lose_page("g", 2).is_err() && disk.misdirect_page(("f", 0), ("g", 2)).is_err());
     let told = [
         ("f", 0, Harm::Lost),
-        ("f", 1, Harm::Misdirected),
-        ("g", 1, Harm::Overwritten),
+        ("f", 1, Harm::Overwritten),
+        ("g", 1, Harm::Misdirected),
     ];
     let told = told.map(|(path, page, harm)| Damage {
         path: path.into(),
@@ -709,8 +713,11 @@ fn files_are_damaged_at_rest() {
         harm,
     });
     assert_eq!(disk.damages(), told);
-    assert_eq!(contents(&disk, "f"), [1; 3 * PAGE_BYTES]);
-    assert_eq!(contents(&disk, "g"), [&[7; 4096][..], &[2; 904]].concat());
+    let mut overwritten = [1; 3 * PAGE_BYTES];
+    overwritten[PAGE_BYTES..2 * PAGE_BYTES].fill(0);
+    overwritten[PAGE_BYTES..][..904].fill(7);
+    assert_eq!(contents(&disk, "f"), overwritten);
+    assert_eq!(contents(&disk, "g"), [&[7; 4096][..], &[0; 904]].concat());
 
     disk.truncate_at_rest("g", 4000).unwrap();
     assert_eq!(

@@ -171,7 +171,12 @@ fn open_once(
     let recounted = (is_recount_owed && !tolerance.only_looks)
         .then(|| recount::run(&local, &mut applier, committer.position()))
         .transpose()
-        .map_err(|e| index_failed("What follows from the rows could not be counted", &e))?;
+        .map_err(|e| match e.kind() {
+            ErrorKind::InsufficientStorage => {
+                OpenError::io("the rows could not be counted anew", not_written(e))
+            }
+            _ => index_failed("What follows from the rows could not be counted", &e),
+        })?;
     let opened = Opened {
         local,
         committer,
@@ -381,7 +386,9 @@ impl Log {
     pub(super) fn continues(&self, checkpoint: Option<&Checkpoint>) -> Result<(), OpenError> {
         if checkpoint.is_none() && !self.has_beginning() {
             // Without rows and without what the log began with, there is nothing to go on from.
-            return Err(damaged("The beginning of the log is missing.".into()));
+            return Err(damaged(
+                "The beginning of the log (log/) is missing.".into(),
+            ));
         }
         match self.head(checkpoint)? {
             None => Err(damaged("There is no log.".into())),

@@ -25,10 +25,15 @@ impl Inode {
         self.durable.pages.get(&index).cloned()
     }
 
+    /// When a page was last written on the disk; 0 when nobody knows.
+    pub(crate) fn written_at(&self, index: u64) -> u64 {
+        self.previous.get(&index).map_or(0, |previous| previous.at)
+    }
+
     /// Takes a page on the disk back to what it held before it was last written. False when that is the same.
     pub(crate) fn lose(&mut self, index: u64, harm: Harm, at_once: bool) -> bool {
         match self.previous.get(&index).cloned() {
-            Some(before) => self.replace(index, before.as_ref(), harm, at_once),
+            Some(before) => self.replace(index, before.page.as_ref(), harm, at_once),
             None => false,
         }
     }

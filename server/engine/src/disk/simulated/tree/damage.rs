@@ -82,7 +82,9 @@ impl Tree {
         to: (&str, u64),
     ) -> io::Result<bool> {
         let (from, to) = (self.page(from.0, from.1)?, self.page(to.0, to.1)?);
-        Ok(from != to && self.misdirect(from, to, true))
+        let written_at = |page: (u64, u64)| self.inode(page.0).written_at(page.1);
+        // Written later, the other page would be right again.
+        Ok(written_at(to) < written_at(from) && self.misdirect(from, to, true))
     }
 
     fn page(&self, path: &str, page: u64) -> io::Result<(u64, u64)> {

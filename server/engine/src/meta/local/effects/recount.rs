@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use crate::{
-    error::Result,
+    error::{Error, ErrorKind, Result},
     meta::{
         key::{AccountId, BucketId, Key, after_prefix, tag},
         local::{
@@ -67,13 +67,13 @@ pub fn owe(index: &Index, checkpoint: Option<&Checkpoint>) -> Result<()> {
 
 /// Counts everything anew. The log reaches to `position`, and nobody else uses the store.
 pub fn run(local: &Arc<Local>, applier: &mut Applier, position: Position) -> Result<Recounted> {
-    while applier.step()? {}
     let mut recount = Recount {
         local,
         applier,
         position,
         done: Recounted::default(),
     };
+    recount.apply()?;
     recount.clear()?;
     recount.count()?;
     recount.end()
@@ -197,16 +197,28 @@ impl Recount<'_> {
                 }
             }
             view.publish(self.position);
-            self.applier.step()?;
+            self.apply()?;
         }
         Ok(())
+    }
+
+    /// Brings what was counted into the index. A full disk ends it: the sums must not grow in memory instead.
+    fn apply(&mut self) -> Result<()> {
+        while self.applier.step()? {}
+        match self.local.overlay.load() {
+            (0, 0) => Ok(()),
+            _ => Err(Error::new(
+                ErrorKind::InsufficientStorage,
+                "The disk has no room for the index.",
+            )),
+        }
     }
 
     fn publish(&mut self, change: impl FnOnce(&mut View) -> Result<()>) -> Result<()> {
         let mut view = View::new(self.local)?;
         change(&mut view)?;
         view.publish(self.position);
-        self.applier.step().map(drop)
+        self.apply()
     }
 
     /// A bucket whose row is lost gets another one, so that what is in it can be reached.
