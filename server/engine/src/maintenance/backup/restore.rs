@@ -175,7 +175,7 @@ impl Restore {
             .create(PACK_TEMPORARY)
             .map_err(not_restored("log"))?;
         // No more than that: what follows is of a later time.
-        Ok(Some(PackTransfer::new(from, Some(to), bytes)))
+        Ok(Some(PackTransfer::new(from, Some(to), pack.bytes)))
     }
 
     fn copy_pack(
