@@ -157,8 +157,7 @@ fn newest_pack(world: &World) -> Option<String> {
     Packs::numbers(&*world.disk)
         .ok()?
         .into_iter()
-        .filter(|&number| has_header(world, number))
-        .next_back()
+        .rfind(|&number| has_header(world, number))
         .map(packs::path)
 }
 
