@@ -336,7 +336,7 @@ async fn damage_is_told_and_never_served() {
             .get_object(&world.caller, &world.bucket, &key, Select::Whole)
             .await;
         let error = got.unwrap().prepare().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InternalError);
+        assert_eq!(error.kind(), ErrorKind::ObjectCorrupt);
     }
     let (whole, size) = sizes[2];
     assert_eq!(

@@ -57,7 +57,7 @@ impl Copying {
     ) -> Result<Self, CopyError> {
         let from = from.open(&path(id)).map_err(CopyError::Source)?;
         let reader = FileReader::new(from.clone(), id, size);
-        reader.check_length().map_err(CopyError::Source)?;
+        reader.check_end().map_err(CopyError::Source)?;
         let len = from.len().map_err(CopyError::Source)?;
         let to = to.create_unnamed(&shard_dir(id.shard()));
         Ok(Self {
@@ -116,7 +116,7 @@ pub(crate) fn is_there(disk: &dyn Disk, id: BlobId, size: u64) -> io::Result<Pre
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Presence::Missing),
         file => file?,
     };
-    match FileReader::new(file, id, size).check_length() {
+    match FileReader::new(file, id, size).check_end() {
         Ok(()) => Ok(Presence::There),
         Err(error) if is_damage(&error) => Ok(Presence::Damaged),
         Err(error) => Err(error),

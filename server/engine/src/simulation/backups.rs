@@ -30,8 +30,6 @@ pub(super) struct Backups {
     states: BTreeMap<String, Option<State>>,
     /// Those that must be there.
     done: BTreeSet<String>,
-    /// Of those, the ones for which the disk of the store could not be read: bodies are missing.
-    incomplete: BTreeSet<String>,
     /// One that was given up: whether it is there is not known, nor what it has removed.
     doubtful: Option<(String, Option<usize>)>,
     is_sync_armed: bool,
@@ -52,7 +50,6 @@ impl Backups {
             making: None,
             states: BTreeMap::new(),
             done: BTreeSet::new(),
-            incomplete: BTreeSet::new(),
             doubtful: None,
             is_sync_armed: false,
         }
@@ -123,11 +120,16 @@ impl Backups {
         }
     }
 
-    /// The names of the backups that are there and can give everything back.
+    /// The names of the backups that are there and can give everything back: bodies that the disk of the store did not
+    /// give may be missing, and a backup says so.
     fn complete(&self) -> Outcome<BTreeSet<String>> {
-        let mut listed = self.listed()?;
-        listed.retain(|name| !self.incomplete.contains(name));
-        Ok(listed)
+        let listed = self.listed()?;
+        let Ok(vault) = Vault::open(self.vault.clone()) else {
+            return Ok(listed);
+        };
+        let (manifests, _) = vault.list().map_err(|e| e.to_string())?;
+        let complete = manifests.into_iter().filter(|m| m.left_out() == 0);
+        Ok(complete.map(|manifest| manifest.name).collect())
     }
 
     /// A backup has begun, so that all that is there is there to stay.
@@ -272,7 +274,6 @@ impl World {
                     if !making.is_troubled || !report.damage.iter().all(|lost| is_disk(&lost.why)) {
                         return Err(format!("a backup has left out {:?}", report.damage));
                     }
-                    self.backups.incomplete.insert(report.info.name.clone());
                 }
                 self.backups.done.insert(report.info.name.clone());
                 newest(&mut self.backups.done, making.keep);

@@ -93,6 +93,12 @@ impl Manifest {
         numbers.filter(move |&number| number < last)
     }
 
+    /// How many bodies are not in it.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn left_out(&self) -> u64 {
+        self.tally.left_out
+    }
+
     pub(super) fn file_name(&self) -> String {
         format!("{}{MANIFEST_SUFFIX}", self.name)
     }
