@@ -16,7 +16,7 @@ use jay_engine::{
 };
 
 /// Seeds after which a planted bug counts as not found.
-const PLANTED_SEEDS_MAX: u64 = 20_000;
+const PLANTED_SEEDS_MAX: u64 = 60_000;
 /// Failures that are told in full.
 const TOLD_MAX: usize = 10;
 

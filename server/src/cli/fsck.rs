@@ -137,10 +137,9 @@ fn text(report: &Report, config: &Config) -> String {
             true => " read",
             false => " looked for",
         },
-        match (report.clean, report.quarantined) {
-            (true, 0) => "all is as it was put".to_owned(),
-            (true, n) => format!("nothing new is damaged, {n} are in quarantine"),
-            (false, _) => format!("{} things are damaged", report.finding_count),
+        match report.clean {
+            true => "all is as it was put".to_owned(),
+            false => format!("{} things are damaged", report.finding_count),
         }
     ));
     lines.join("\n") + "\n"
