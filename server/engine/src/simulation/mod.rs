@@ -62,9 +62,11 @@ impl Bug {
     /// The kind of life in which it shows.
     pub fn mode(self) -> Mode {
         match self {
-            Bug::DamageTakenForTorn | Bug::CrcOfWrongRange | Bug::SkipHole | Bug::FsckBlind => {
-                Mode::Damage
-            }
+            Bug::DamageTakenForTorn
+            | Bug::CrcOfWrongRange
+            | Bug::ReadUnchecked
+            | Bug::SkipHole
+            | Bug::FsckBlind => Mode::Damage,
             _ => Mode::Crashes,
         }
     }
