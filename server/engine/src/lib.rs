@@ -856,8 +856,12 @@ pub fn fsck(
 pub fn accept_loss(data_dir: &Path, holes: &[LogHole]) -> Result<Acceptance, OpenError> {
     must_be_store(data_dir)?;
     let (disk, _lock) = open_disk(data_dir)?;
+    let total_bytes = disk
+        .total_bytes()
+        .map_err(|e| OpenError::io("the size of the disk is not known", e))?;
+    let config = unobtrusive().fitting(total_bytes);
     let disk: Arc<dyn Disk> = disk;
-    maintenance::accept::accept_loss(&disk, &unobtrusive(), &Env::real(), holes)
+    maintenance::accept::accept_loss(&disk, &config, &Env::real(), holes)
 }
 
 /// For a store that is open for a moment.

@@ -8,9 +8,13 @@ use shuttle::thread;
 use super::{RestlessDisk, below, check, env, must_find, prepared, row};
 use crate::{
     blob::{BlobStore, Description, InFlight, files::Files},
-    disk::simulated::{SimulatedDisk, Survival},
+    disk::{
+        Disk,
+        simulated::{SimulatedDisk, Survival},
+    },
     meta::{
         key::{AccountId, BlobId, BucketId},
+        local::space::Space,
         record::Record,
     },
     sync::Race,
@@ -31,11 +35,16 @@ pub(super) fn write(files: &Files, bytes: &[u8]) -> io::Result<InFlight> {
     })
 }
 
+fn open(disk: Arc<dyn Disk>, incarnation: u32) -> Files {
+    let space = Arc::new(Space::new(disk.clone(), 0));
+    Files::new(disk, env(), incarnation, BlobId::default(), space)
+}
+
 /// What the file would be if the power went now, and with it all that no sync covers.
 fn survives(disk: &SimulatedDisk, id: BlobId) -> bool {
     let disk = disk.fork(1);
     disk.crash_as(Survival::Nothing);
-    let files = Files::new(disk, env(), 2, BlobId::default());
+    let files = open(disk, 2);
     let found = files.open(id, BYTES.len() as u64);
     found.is_ok_and(|file| {
         file.read(0..BYTES.len() as u64)
@@ -45,12 +54,7 @@ fn survives(disk: &SimulatedDisk, id: BlobId) -> bool {
 
 fn life(disk: &SimulatedDisk) {
     let disk = disk.fork(1);
-    let files = Files::new(
-        Arc::new(RestlessDisk(disk.clone())),
-        env(),
-        1,
-        BlobId::default(),
-    );
+    let files = open(Arc::new(RestlessDisk(disk.clone())), 1);
     // The directory is made by the first one.
     write(&files, BYTES).expect("nothing disturbs it").keep();
     // One of the syncs of files and of the directory fails, or none.

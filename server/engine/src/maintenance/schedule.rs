@@ -385,6 +385,9 @@ impl Keeper {
             Err(error) if error.kind() == ErrorKind::InsufficientStorage => {
                 self.store.local().waive_snapshot();
             }
+            Err(_) if self.stop.is_asked() => {
+                tracing::debug!("the snapshot of the index is given up: the store is being closed");
+            }
             Err(error) => tracing::error!(%error, "a snapshot of the index could not be taken"),
         }
         let is_taken = taken.is_ok();

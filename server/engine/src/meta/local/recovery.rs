@@ -113,7 +113,8 @@ fn open_once(
     let checkpoint = checkpoint.filter(|checkpoint| checkpoint.pack != 0);
     let head = log.head(checkpoint.as_ref())?;
     let segments = log.segments(head, checkpoint.as_ref())?;
-    if head.is_none() && checkpoint.is_none() {
+    let is_new = head.is_none() && checkpoint.is_none();
+    if is_new {
         must_be_empty(&*disk)?;
     }
 
@@ -152,7 +153,7 @@ fn open_once(
         let first = BlobId::new(incarnation_floor + 1, 0, 0, 0);
         local.files.spare_below(first);
     }
-    local.note_start(rebuilt, log.continues(None).is_ok())?;
+    local.note_start(rebuilt, is_new || log.continues(None).is_ok())?;
     if is_recount_owed {
         local.distrust_rows();
     }
@@ -309,6 +310,20 @@ impl Log {
             accepted: Vec::new(),
             keeps_all: false,
         })
+    }
+
+    /// What a hole is called that the log comes to at this point: a pack without a readable header is one hole with
+    /// what cannot be read at its beginning.
+    fn hole_at(&self, at: &Position) -> LogHole {
+        let offset = match self.packs.get(&at.pack) {
+            None => 0,
+            Some(pack) if pack.header().is_none() && at.offset <= PAGE_BYTES => 0,
+            Some(_) => at.offset,
+        };
+        LogHole {
+            pack: at.pack,
+            offset,
+        }
     }
 
     fn accepts(&self, pack: u32, offset: u64) -> bool {
@@ -535,32 +550,30 @@ impl Log {
         let end = tail.end;
         let (mut here, mut behind) = (end.lsn, Vec::new());
         for (&number, pack) in self.packs.iter().filter(|(n, _)| Some(**n) >= head) {
-            if let Some(header) = pack.header() {
-                here = here.max(header.continues.lsn);
+            let mut beyond = 0;
+            match pack.header().map(|header| header.continues) {
+                Some(point) if point.pack <= end.pack => here = here.max(point.lsn),
+                Some(point) => beyond = point.lsn,
+                None => {}
             }
             if number <= end.pack {
                 here = here.max(self.durable_in(pack, end.offset)?);
                 continue;
             }
-            let beyond = self.durable_in(pack, PAGE_BYTES)?;
+            beyond = beyond.max(self.durable_in(pack, PAGE_BYTES)?);
             if beyond > end.lsn {
-                let offset = pack.header().map_or(0, |_| PAGE_BYTES);
-                behind.push((
-                    beyond,
-                    LogHole {
-                        pack: number,
-                        offset,
-                    },
-                ));
+                let first = Position {
+                    pack: number,
+                    offset: PAGE_BYTES,
+                    ..end
+                };
+                behind.push((beyond, self.hole_at(&first)));
             }
         }
         if planted::is(Bug::DamageTakenForTorn) {
             return Ok(end.lsn);
         }
-        let hole = LogHole {
-            pack: end.pack,
-            offset: end.offset,
-        };
+        let hole = self.hole_at(&end);
         let mut durable = end.lsn;
         let all = (here > end.lsn)
             .then_some((here, hole))
@@ -588,16 +601,7 @@ impl Log {
         losses: &mut Vec<Loss>,
     ) -> Result<Tail, OpenError> {
         let end = tail.end;
-        let hole = match self.packs.get(&end.pack) {
-            Some(pack) if pack.header().is_some() || end.offset > PAGE_BYTES => LogHole {
-                pack: end.pack,
-                offset: end.offset,
-            },
-            _ => LogHole {
-                pack: end.pack,
-                offset: 0,
-            },
-        };
+        let hole = self.hole_at(&end);
         if !self.accepted.contains(&hole) {
             return Ok(tail);
         }
@@ -757,10 +761,7 @@ impl Replay<'_> {
 
     /// Goes on at a point that what was read does not lead to, when that was given up.
     fn jump(&mut self, to: Position, why: &str) -> Result<(), OpenError> {
-        let hole = LogHole {
-            pack: self.at.pack,
-            offset: self.at.offset,
-        };
+        let hole = self.log.hole_at(&self.at);
         self.log.pass(hole, || at_hole(hole, why))?;
         self.lose(hole, to.lsn, None, why);
         self.at = Position {
@@ -796,15 +797,7 @@ impl Replay<'_> {
         is_last: bool,
     ) -> Result<Option<Option<u64>>, OpenError> {
         let at = self.at;
-        // A pack whose header was given up is one hole with what cannot be read at its beginning.
-        let offset = match segment.header {
-            None if at.offset == PAGE_BYTES => 0,
-            _ => at.offset,
-        };
-        let hole = LogHole {
-            pack: at.pack,
-            offset,
-        };
+        let hole = self.log.hole_at(&at);
         if !self.log.accepted.contains(&hole) {
             let is_torn = match segment.end {
                 Some(_) => false,

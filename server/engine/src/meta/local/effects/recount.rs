@@ -263,3 +263,6 @@ fn count_body(view: &mut View, record: &Record) -> Result<()> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -621,3 +621,67 @@ proptest! {
         prop_assert_eq!(rows[0].encode().starts_with(&prefix), a.starts_with(&b));
     }
 }
+
+/// What is behind a hole: batches that are whole in themselves, of the epoch, and not from before.
+#[test]
+fn a_whole_batch_is_found_behind_a_hole() {
+    let file = SimulatedDisk::new(1).create("pack").unwrap();
+    let mut at = position();
+    let mut batches = Vec::new();
+    for _ in 0..4 {
+        let mut builder = BatchBuilder::new(9, &at);
+        builder.push(&encode_changes(&changes()), Some(&Body::new("abc".into())));
+        builder.push(
+            &encode_changes(&changes()),
+            Some(&Body::new(vec![7; 5000].into())),
+        );
+        let (bytes, hash) = builder.finish(at.lsn);
+        file.write_at(&bytes, at.offset).unwrap();
+        batches.push(at);
+        at = Position {
+            offset: at.offset + bytes.len() as u64,
+            lsn: at.lsn + 2,
+            hash,
+            ..at
+        };
+    }
+    let limit = at.offset;
+    let next = |from: u64, epoch, at: &Position| {
+        next_whole_batch(&*file, (from, limit), epoch, at)
+            .unwrap()
+            .map(|(before, batch)| (before.offset, before.lsn, batch.next.lsn))
+    };
+    let first = batches[0];
+    let of = |n: usize| Some((batches[n].offset, batches[n].lsn, batches[n].lsn + 2));
+    assert_eq!(next(first.offset, Some(9), &first), of(0));
+    assert_eq!(next(first.offset + 4096, Some(9), &first), of(1));
+    assert_eq!(next(first.offset, None, &first), of(0));
+    assert_eq!(next(first.offset, Some(10), &first), None);
+    // Not again what was read: a start may have written it anew.
+    assert_eq!(next(first.offset, Some(9), &batches[2]), of(2));
+    assert_eq!(next(limit, Some(9), &first), None);
+    // Any bit of a batch, and it is passed over.
+    file.write_at(b"x", batches[1].offset + 200).unwrap();
+    file.write_at(b"x", batches[2].offset + 8192 - 1).unwrap();
+    assert_eq!(next(batches[1].offset, Some(9), &batches[1]), of(3));
+    assert_eq!(epoch_at(&*file, batches[0].offset, limit).unwrap(), Some(9));
+    assert_eq!(
+        epoch_at(&*file, batches[0].offset + 4096, limit).unwrap(),
+        None
+    );
+}
+
+/// A seal says of itself which epoch and lsn it is of; the end of a longer batch is none.
+#[test]
+fn a_seal_is_found_behind_a_hole() {
+    let file = file_with(&BatchBuilder::new(9, &position()).finish(41).0, 8192);
+    let at = Position {
+        lsn: 30,
+        ..position()
+    };
+    let (before, batch) = next_whole_batch(&*file, (4096, 12288), Some(9), &at)
+        .unwrap()
+        .unwrap();
+    assert_eq!((before.offset, before.lsn), (8192, 41));
+    assert_eq!(batch.records.len(), 0);
+}
