@@ -8,17 +8,15 @@
 //! Large bodies look here too, so that they do not take what was given back. One that found no room by itself
 //! does not make the store short: its own space comes back with its failure.
 
-use std::{
-    io,
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{io, sync::Arc};
 
 use crate::{
     disk::Disk,
     planted::{self, Bug},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// The file of reserved space.
