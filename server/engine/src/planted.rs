@@ -70,7 +70,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 29] = [
+    pub const ALL: [Bug; 30] = [
         Bug::SkipSync,
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
@@ -89,7 +89,7 @@ impl Bug {
         Bug::SnapshotMissesOverlay,
         Bug::ForgetSnapshot,
         Bug::IgnoreBackup,
-        // Not BackupBeforeApply: with the other steps of a life it takes more seeds than a hunt has.
+        Bug::BackupBeforeApply,
         Bug::BackupKeepsShortPack,
         Bug::ManifestFirst,
         Bug::ReadUnchecked,

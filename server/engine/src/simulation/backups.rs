@@ -26,7 +26,8 @@ use crate::{
 pub(super) struct Backups {
     vault: Arc<SimulatedDisk>,
     making: Option<Making>,
-    /// What each backup that may be there is of, by name; `None` when rows were still on their way to the index.
+    /// What each backup that may be there is of, by name; `None` when some of what was acknowledged since it began
+    /// was still on its way to the index.
     states: BTreeMap<String, Option<State>>,
     /// Those that must be there.
     done: BTreeSet<String>,
@@ -38,6 +39,8 @@ pub(super) struct Backups {
 struct Making {
     backup: Backup,
     keep: Option<usize>,
+    /// The last of what was acknowledged when it began, all of which it must have.
+    begun_at: u64,
     has_looked: bool,
     /// The disk of the store has failed now and then.
     is_troubled: bool,
@@ -202,6 +205,7 @@ impl World {
                 self.backups.making = Some(Making {
                     backup: backup.taking(self.plan.backup_items),
                     keep,
+                    begun_at: self.acknowledged.lsn,
                     has_looked: false,
                     is_troubled: false,
                 });
@@ -253,7 +257,8 @@ impl World {
             && let Some(name) = making.backup.name()
         {
             making.has_looked = true;
-            let state = self.is_all_applied().then(|| self.acknowledged.clone());
+            let is_known = self.acknowledged.lsn == making.begun_at || self.is_all_applied();
+            let state = is_known.then(|| self.acknowledged.clone());
             self.backups.states.insert(name.to_owned(), state);
         }
         let number = match &done {
