@@ -5,6 +5,7 @@
 //! format: `cargo test -p jay-engine --test upgrade -- --ignored`.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -364,6 +365,62 @@ impl Parts {
     }
 }
 
+/// What format 3 added: an object in quarantine, and a snapshot of the index.
+const ROTTEN: &str = "rotten";
+const ROTTEN_BUCKET: &str = "fixture-rotten";
+
+/// Puts an object whose bytes are in a file of its own, spoils the file, and has that noticed.
+async fn put_rotten(dir: &Path, engine: &Engine, caller: &Caller) -> Result<(), Error> {
+    let bucket = BucketName::parse(ROTTEN_BUCKET)?;
+    engine.create_bucket(caller, &bucket).await?;
+    let before = files(&dir.join("objects"));
+    let options = PutOptions::default();
+    let mut put = engine
+        .put_object(caller, &bucket, &key(ROTTEN), options)
+        .await?;
+    put.write(body(3_333).into()).await?;
+    put.finish(None).await?;
+    let after = files(&dir.join("objects"));
+    let file = after.difference(&before).next().expect("it has a file");
+    let mut bytes = fs::read(file).unwrap();
+    let at = (0..bytes.len())
+        .find(|&at| bytes[at..].starts_with(&body(3_333)))
+        .expect("its bytes are in the file");
+    bytes[at + 100] ^= 1;
+    fs::write(file, bytes).unwrap();
+    is_rotten(engine, caller).await
+}
+
+/// It is in quarantine, and cannot be read.
+async fn is_rotten(engine: &Engine, caller: &Caller) -> Result<(), Error> {
+    let bucket = BucketName::parse(ROTTEN_BUCKET)?;
+    let got = engine
+        .get_object(caller, &bucket, &key(ROTTEN), Select::Whole)
+        .await;
+    let error = match got {
+        Ok(mut reader) => read(&mut reader).await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert_eq!(error.kind(), ErrorKind::ObjectCorrupt);
+    let page = engine.list_quarantine(None).await?;
+    let listed: Vec<_> = page.objects.iter().map(|object| &object.key).collect();
+    assert_eq!(listed, [ROTTEN]);
+    Ok(())
+}
+
+fn files(dir: &Path) -> BTreeSet<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return BTreeSet::new();
+    };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .flat_map(|path| match path.is_dir() {
+            true => files(&path),
+            false => BTreeSet::from([path]),
+        })
+        .collect()
+}
+
 #[tokio::test]
 async fn a_store_of_format_1_opens_and_says_what_it_said() {
     let dir = tempfile::tempdir().unwrap();
@@ -397,6 +454,29 @@ async fn a_store_of_format_2_opens_and_says_what_it_said() {
 }
 
 #[tokio::test]
+async fn a_store_of_format_3_opens_and_says_what_it_said() {
+    // Its index, or what can be made of its snapshot and its log.
+    for is_lost in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        copy(&fixture(3), dir.path());
+        if is_lost {
+            fs::remove_file(dir.path().join("index.redb")).unwrap();
+        }
+        for _ in 0..2 {
+            let (engine, caller) = open(dir.path()).await.unwrap();
+            assert_eq!(engine.list_buckets(&caller).await.unwrap().len(), 3);
+            says_what_it_said(&engine, &caller).await.unwrap();
+            is_rotten(&engine, &caller).await.unwrap();
+            let parts = Parts::of(engine, caller);
+            parts.say_what_they_said().await.unwrap();
+            parts.engine.close().unwrap();
+        }
+        let (engine, caller) = open(dir.path()).await.unwrap();
+        Parts::of(engine, caller).can_be_completed().await.unwrap();
+    }
+}
+
+#[tokio::test]
 #[ignore = "writes the fixture of the current format"]
 async fn write_the_fixture() {
     let dir = tempfile::tempdir().unwrap();
@@ -409,8 +489,10 @@ async fn write_the_fixture() {
     for (key, size) in objects().into_iter().take(4) {
         put(&engine, &caller, key, body(size)).await.unwrap();
     }
+    put_rotten(dir.path(), &engine, &caller).await.unwrap();
     let parts = Parts::of(engine, caller);
     parts.write_what_will_be_in_the_index().await.unwrap();
+    parts.engine.take_snapshot().await.unwrap();
     // Closed and opened again, so that this much is in the index; the rest only in the log.
     parts.engine.close().unwrap();
     let (engine, caller) = open(dir.path()).await.unwrap();
