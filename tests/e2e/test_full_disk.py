@@ -15,8 +15,9 @@ import time
 from pathlib import Path
 
 import pytest
+from damage import batch_of
 
-from jay_testing import Answer, Client, Server, read_answer
+from jay_testing import JAY, Answer, Client, Server, read_answer
 
 MIB = 1 << 20
 # How soon anything is answered, and how soon writes go on once there is room. Generous: others may use the machine.
@@ -261,3 +262,40 @@ def test_one_warning_and_one_word_when_it_is_over(server, small_disk):
     assert levels(server, "the disk is full") == ["WARN"]
     assert levels(server, "the disk has room again") == ["INFO"]
     assert server.ready()
+
+
+def test_a_loss_is_accepted_on_a_full_disk_or_when_it_has_room(server, small_disk):
+    """Without room nothing is given up: what is there stays as it is, and the same command works later."""
+    store = Store(server)
+    for _ in range(30):
+        assert store.put(20_000) == store.put(900) == 200
+    lost, body = "/default/lost", os.urandom(900)
+    assert server.client().request("PUT", lost, body=body).status == 200
+    for _ in range(5):
+        assert store.put(900) == 200
+    server.kill()
+    (small_disk / "index.redb").unlink()
+    batch_of(small_disk, body).place.plus(8).flip()
+
+    def fsck(*arguments: str) -> subprocess.CompletedProcess:
+        command = [JAY, "fsck", *arguments]
+        return subprocess.run(command, env=server.environment(), capture_output=True, text=True, timeout=120)
+
+    hole = json.loads(fsck("--json").stdout)["losses"][0]["hole"]
+    (small_disk / "ballast").unlink()
+    hog = take_all(small_disk)
+    for _ in range(2):
+        refused = fsck("--accept-loss", hole)
+        assert refused.returncode == 2 and "no space left" in refused.stderr.lower(), refused
+        assert json.loads(fsck("--json").stdout)["losses"][0]["hole"] == hole
+    hog.unlink()
+    accepted = fsck("--accept-loss", hole)
+    assert accepted.returncode == 0, accepted.stderr
+    server.start()
+    gone = {name for name in store.kept if store.timed("GET", name).status == 404}
+    assert server.client().request("GET", lost).status == 404
+    # Others may have been in the same batch.
+    assert len(gone) < 10, gone
+    store.kept = {name: sha for name, sha in store.kept.items() if name not in gone}
+    store.check()
+    store.must_write_again()
