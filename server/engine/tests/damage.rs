@@ -33,27 +33,38 @@ fn config(dir: &Path) -> EngineConfig {
     config
 }
 
+async fn let_in(engine: &Engine, bucket: &BucketName) -> Result<Caller, Error> {
+    let seed = SeedToken {
+        account: "me".into(),
+        id: "key".into(),
+        secret: "the access secret".to_owned().into(),
+    };
+    engine.seed_token(seed).await?;
+    let (caller, _) = engine.signing_key("key", "20260101", "us-east-1")?;
+    match engine.create_bucket(&caller, bucket).await {
+        Err(error) if error.kind() != ErrorKind::BucketAlreadyOwnedByYou => Err(error),
+        _ => Ok(caller),
+    }
+}
+
 impl Store {
     async fn open(config: EngineConfig) -> Self {
         let dir = config.data_dir.clone();
         let engine = Engine::open(config).unwrap();
-        let seed = SeedToken {
-            account: "me".into(),
-            id: "key".into(),
-            secret: "the access secret".to_owned().into(),
-        };
-        engine.seed_token(seed).await.unwrap();
-        let (caller, _) = engine.signing_key("key", "20260101", "us-east-1").unwrap();
+        Self::on(&dir, engine).await.map_err(|(_, e)| e).unwrap()
+    }
+
+    /// As its clients see it; the engine comes back when they cannot get in.
+    async fn on(dir: &Path, engine: Engine) -> Result<Self, (Engine, Error)> {
         let bucket = BucketName::parse("bucket").unwrap();
-        match engine.create_bucket(&caller, &bucket).await {
-            Err(error) if error.kind() == ErrorKind::BucketAlreadyOwnedByYou => {}
-            made => made.unwrap(),
-        }
-        Self {
-            engine,
-            caller,
-            bucket,
-            dir,
+        match let_in(&engine, &bucket).await {
+            Ok(caller) => Ok(Self {
+                engine,
+                caller,
+                bucket,
+                dir: dir.to_owned(),
+            }),
+            Err(error) => Err((engine, error)),
         }
     }
 
@@ -460,14 +471,21 @@ async fn rot_in_the_index_is_found_by_the_next_snapshot() {
         copy_all(dir.path(), copy.path());
         // In the head of the page: how many entries it has, and where.
         flip(&copy.path().join("index.redb"), page * 4096 + 2);
-        let store = Store::open(config(copy.path())).await;
-        // So that there is something new to save.
-        let bucket = BucketName::parse("another").unwrap();
-        let made = store.engine.create_bucket(&store.caller, &bucket).await;
-        let snapshot = store.engine.take_snapshot().await;
-        seen += u32::from(store.engine.rebuilt().is_some() || snapshot.is_err());
-        assert!(made.is_ok() || snapshot.is_err() || store.engine.stopped().is_some());
-        let _ = store.engine.close();
+        let engine = Engine::open(config(copy.path())).unwrap();
+        let (engine, made) = match Store::on(copy.path(), engine).await {
+            Ok(store) => {
+                // So that there is something new to save.
+                let bucket = BucketName::parse("another").unwrap();
+                let made = store.engine.create_bucket(&store.caller, &bucket).await;
+                (store.engine, made)
+            }
+            // The rows of the account, or of its token, are hidden.
+            Err((engine, error)) => (engine, Err(error)),
+        };
+        let snapshot = engine.take_snapshot().await;
+        seen += u32::from(engine.rebuilt().is_some() || snapshot.is_err());
+        assert!(made.is_ok() || snapshot.is_err() || engine.stopped().is_some());
+        let _ = engine.close();
         let store = Store::open(config(copy.path())).await;
         for i in (0..2000).step_by(37) {
             let got = store.get(&format!("k{i:04}"), Select::Whole).await;

@@ -486,6 +486,8 @@ impl Log {
             entered: start,
             held: None,
             losses: Vec::new(),
+            records: 0,
+            bytes: 0,
         };
         for (place, segment) in segments.iter().enumerate() {
             replay.segment(segment, place + 1 == segments.len())?;
@@ -495,8 +497,13 @@ impl Log {
             entered,
             held,
             losses,
+            records,
+            bytes,
             ..
         } = replay;
+        if records > 0 {
+            tracing::info!(records, bytes, "the end of the log was replayed");
+        }
         let Some((mut before, batch)) = held else {
             let tail = Tail {
                 before: at,
@@ -691,6 +698,9 @@ struct Replay<'a> {
     /// The last batch, and the point before it.
     held: Option<(Position, Box<Batch>)>,
     losses: Vec<Loss>,
+    /// What the index lacked: records, and bytes of their batches.
+    records: usize,
+    bytes: u64,
 }
 
 impl Replay<'_> {
@@ -740,6 +750,8 @@ impl Replay<'_> {
     /// Takes the next batch, which stands at `before`; the one before it is replayed.
     fn take(&mut self, before: Position, batch: Box<Batch>) -> Result<(), OpenError> {
         self.at = batch.next;
+        self.records += batch.records.len();
+        self.bytes += self.at.offset.saturating_sub(before.offset);
         match self.held.replace((before, batch)) {
             Some((before, batch)) => replay_batch(self.local, self.applier, &before, &batch),
             None => Ok(()),
