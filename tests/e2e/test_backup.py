@@ -329,7 +329,7 @@ def test_people_can_read_what_it_says(store, tmp_path):
     made = say("create", "--to", str(vault))
     assert "copied 4 files" in made and f"{len(store.bodies)} objects" in made
     assert f"{len(store.bodies)} objects" in say("list", "--from", str(vault))
-    assert "all of it is there" in say("verify", "--from", str(vault))
+    assert "all that this backup needs is there" in say("verify", "--from", str(vault))
     server.stop()
     shutil.rmtree(server.data_dir)
     assert "brought back 4 files" in say("restore", "--from", str(vault))

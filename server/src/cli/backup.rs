@@ -91,7 +91,8 @@ pub struct RestoreArgs {
     /// Which one, by the name that `list` shows [default: the newest]
     #[arg(long, value_name = "NAME")]
     backup: Option<String>,
-    /// Read every byte of the restored store once more, instead of looking whether all bodies are there
+    /// Read every byte, instead of looking whether all bodies are there: a damaged file that is still in the directory is
+    /// then replaced by the backup's
     #[arg(long)]
     check: bool,
     /// Print the report as JSON
@@ -232,7 +233,7 @@ fn describe_created(created: &Created, to: &Path, out: &mut dyn Write) -> std::i
     )?;
     writeln!(
         out,
-        "copied {} and {} of the log ({}) to {}; all else was there",
+        "copied {} and {} of the log ({}) to {}; what else it needs was there",
         files(created.files_copied),
         files(created.log_files_copied),
         BinaryBytes(created.bytes_copied),
@@ -300,8 +301,11 @@ fn describe_verified(verified: &Verified, out: &mut dyn Write) -> std::io::Resul
         out,
     )?;
     match verified.whole {
-        true => writeln!(out, "all of it is there and as it was"),
-        false => Ok(()),
+        true => writeln!(out, "all that this backup needs is there and as it was"),
+        false => writeln!(
+            out,
+            "To mend it, move each of these files out of the directory and make the next backup: it copies what is not there."
+        ),
     }
 }
 
@@ -309,7 +313,7 @@ fn describe_restored(restored: &Restored, dir: &Path, out: &mut dyn Write) -> st
     let backup = &restored.backup;
     writeln!(
         out,
-        "brought back {} and {} of the log ({}) of backup {} of {}; all else was there",
+        "brought back {} and {} of the log ({}) of backup {} of {}; what else it needs was there",
         files(restored.files_restored),
         files(restored.log_files_restored),
         BinaryBytes(restored.bytes_restored),
@@ -332,7 +336,14 @@ fn describe_restored(restored: &Restored, dir: &Path, out: &mut dyn Write) -> st
         restored.quarantined,
         &restored.quarantine,
         out,
-    )
+    )?;
+    match restored.quarantined {
+        0 => Ok(()),
+        _ => writeln!(
+            out,
+            "The same with --check replaces files whose bytes are damaged by those of the backup."
+        ),
+    }
 }
 
 fn contents(backup: &Backup) -> String {

@@ -83,6 +83,8 @@ impl Operator {
                 let line = rest.split_to(end + 1);
                 let value: Value = serde_json::from_slice(&line)?;
                 match value.get("error").and_then(Value::as_str) {
+                    // A job that fails later has begun its answer already.
+                    Some(error) if status.is_success() => bail!("the server answers: {error}"),
                     Some(error) => bail!("the server answers: {error} ({status})"),
                     None => on_line(value)?,
                 }

@@ -112,18 +112,41 @@ impl Copying {
 
 /// Whether the file of a body of `size` bytes is there from end to end, without a look at its bytes.
 pub(crate) fn is_there(disk: &dyn Disk, id: BlobId, size: u64) -> io::Result<Presence> {
+    presence(disk, id, size, FileReader::check_end)
+}
+
+/// The same, by reading it all.
+pub(crate) fn is_whole(disk: &dyn Disk, id: BlobId, size: u64) -> io::Result<Presence> {
+    presence(disk, id, size, |file| {
+        file.check_end()?;
+        let mut at = 0;
+        while at < size {
+            let end = size.min(at + CHUNK_BYTES as u64);
+            file.read(at..end)?;
+            at = end;
+        }
+        Ok(())
+    })
+}
+
+fn presence(
+    disk: &dyn Disk,
+    id: BlobId,
+    size: u64,
+    check: impl FnOnce(&FileReader) -> io::Result<()>,
+) -> io::Result<Presence> {
     let file = match disk.open(&path(id)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Presence::Missing),
         file => file?,
     };
-    match FileReader::new(file, id, size).check_end() {
+    match check(&FileReader::new(file, id, size)) {
         Ok(()) => Ok(Presence::There),
         Err(error) if is_damage(&error) => Ok(Presence::Damaged),
         Err(error) => Err(error),
     }
 }
 
-/// See [`is_there`].
+/// See [`is_there`] and [`is_whole`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Presence {
     There,

@@ -72,7 +72,8 @@ pub struct BackupOptions {
 pub struct RestoreOptions {
     /// Of the files that came along, those that are put back unless they are there.
     pub extras: Vec<String>,
-    /// How closely to look at all bodies afterwards.
+    /// How closely to look at all bodies: with [`Depth::Bytes`] those that are there are read too, and one with wrong
+    /// bytes is set aside for the backup's; afterwards all of the restored store.
     pub check: Depth,
 }
 

@@ -34,6 +34,9 @@ const BLOCK_BYTES_MAX: usize = 32 << 20;
 const BLOCK_HEAD_BYTES: usize = 12;
 const END_BYTES: usize = 24;
 
+const NOTHING_YET: &str =
+    "The store is empty: nothing was ever put into it, so there is nothing to save yet.";
+
 /// Snapshots that are kept at most.
 const KEPT_MAX: usize = 24;
 /// Age after which a snapshot goes, in milliseconds: 7 days.
@@ -127,7 +130,7 @@ impl Taking {
         let look = index.begin_long_read()?;
         let checkpoint = index
             .long(&look, index::checkpoint)?
-            .ok_or_else(|| Error::new(ErrorKind::InternalError, "The index has no rows yet."))?;
+            .ok_or_else(|| Error::new(ErrorKind::ServiceUnavailable, NOTHING_YET))?;
         let checkpoint = match planted::is(Bug::SnapshotMissesOverlay) {
             true => local.claimed_checkpoint(checkpoint),
             false => checkpoint,

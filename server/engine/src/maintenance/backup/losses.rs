@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Damage, vault::Vault};
 use crate::{
+    blob::files::path,
     error::Result,
     meta::{
         key::{BlobId, BucketId, Key},
@@ -63,7 +64,10 @@ impl Losses {
         let told = self.told.into_iter();
         told.map(|(what, why)| Damage {
             what: names.of(&what),
-            why,
+            why: match what {
+                Lost::File(id) => format!("{}: {why}", path(id)),
+                Lost::Row(_) => why,
+            },
         })
         .collect()
     }

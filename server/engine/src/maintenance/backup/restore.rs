@@ -17,16 +17,20 @@ use super::{
 };
 use crate::{
     blob::copy::CopyError,
-    disk::Disk,
+    disk::{Disk, shadow::ShadowDisk},
     env::Env,
     error::Result,
-    maintenance::snapshot::{self, SnapshotReader},
+    maintenance::{
+        snapshot::{self, SnapshotReader},
+        verify::Depth,
+    },
     meta::{
         key::{BlobId, Key},
         local::{
+            LocalConfig,
             format::{self, Format},
             log::{HeaderBlock, PAGE_BYTES, PackHeader},
-            packs,
+            packs, recovery,
         },
         record::Record,
     },
@@ -45,6 +49,12 @@ pub struct Restore {
     env: Env,
     /// What the directory was before.
     was: Option<Format>,
+    /// How far its own log went, when it could be opened as it was.
+    own_lsn: Option<u64>,
+    /// Files of the log that were put there, to be taken away again when they do not fit what is there.
+    packs_put: Vec<u32>,
+    /// The log goes on from the rows.
+    leads_on: bool,
     state: State,
     files: FileTransfer,
     losses: Losses,
@@ -81,6 +91,7 @@ impl Restore {
         let manifest = vault.find(name)?;
         let was = format::look(&*to)?;
         must_fit(&*to, was.as_ref(), &manifest)?;
+        let own_lsn = was.and_then(|_| lsn_of(&to, env));
         let rows = vault.rows(&manifest.name).map(drop);
         rows.map_err(|e| refused_rows(&manifest.name, &e.to_string()))?;
         prepare(&*to).map_err(not_done("the directory could not be prepared"))?;
@@ -93,7 +104,8 @@ impl Restore {
         let info = manifest.info();
         Ok(Self {
             state: State::Packs(manifest.packs.iter().copied().collect(), None),
-            files: FileTransfer::new(vault.disk.clone(), to.clone(), Some(SET_ASIDE)),
+            files: FileTransfer::new(vault.disk.clone(), to.clone(), Some(SET_ASIDE))
+                .reading(options.check == Depth::Bytes),
             progress: Progress {
                 phase: "log",
                 items_total: info.packs + info.files,
@@ -109,6 +121,9 @@ impl Restore {
             to,
             env: env.clone(),
             was,
+            own_lsn,
+            packs_put: Vec::new(),
+            leads_on: true,
             losses: Losses::default(),
             size: StepSize::default(),
         })
@@ -197,6 +212,7 @@ impl Restore {
                 }
                 let named = self.to.rename(PACK_TEMPORARY, &packs::path(pack.number));
                 named.map_err(not_restored("log"))?;
+                self.packs_put.push(pack.number);
                 Ok(None)
             }
             Ok(bytes) => {
@@ -218,6 +234,7 @@ impl Restore {
         let done =
             remove_if_there(&*self.to, PACK_TEMPORARY).and_then(|()| self.to.sync_dir(packs::DIR));
         done.map_err(not_restored("log"))?;
+        self.must_lead_on()?;
         self.progress.phase = "bodies";
         self.state = State::Bodies(Box::new(Bodies {
             rows: self.vault.rows(&self.manifest.name)?,
@@ -225,6 +242,34 @@ impl Restore {
             copying: None,
         }));
         Ok(())
+    }
+
+    /// The log that is there now leads from the backup to the present, or the store is beyond the backup already.
+    fn must_lead_on(&mut self) -> Result<(), BackupError> {
+        let point = &self.manifest.checkpoint;
+        let leads_on = recovery::goes_on_from(&*self.to, self.vault.store_id, point);
+        self.leads_on = leads_on.map_err(not_restored("log"))?;
+        // Without a log nothing could contradict: what the backup lacks of it is among the findings.
+        let is_beyond = self.own_lsn.is_some_and(|lsn| lsn >= point.applied_lsn);
+        if self.leads_on || is_beyond || !self.report.findings.is_empty() {
+            return Ok(());
+        }
+        self.undo().map_err(not_restored("log"))?;
+        Err(BackupError::Refused(format!(
+            "The store in the directory is at another state than the backup {}, and its log does not lead there: it was \
+             restored to an earlier state, or lost the end of its log. Nothing was changed: move the directory away and \
+             restore into an empty one (JAY_DATA_DIR).",
+            self.manifest.name
+        )))
+    }
+
+    fn undo(&self) -> io::Result<()> {
+        for &number in &self.packs_put {
+            self.to.unlink(&packs::path(number))?;
+        }
+        self.to.sync_dir(packs::DIR)?;
+        self.to.unlink(format::RESTORING)?;
+        self.to.sync_dir("")
     }
 
     fn copy_bodies(&mut self, mut bodies: Box<Bodies>) -> Result<(), BackupError> {
@@ -342,7 +387,7 @@ impl Restore {
     fn name_rows(&self) -> io::Result<()> {
         let mine = self.manifest.checkpoint;
         let there = snapshot::list(&*self.to, self.vault.store_id)?;
-        if there.iter().any(|info| info.checkpoint == mine) {
+        if !self.leads_on || there.iter().any(|info| info.checkpoint == mine) {
             self.to.unlink(SNAPSHOT_TEMPORARY)?;
             return self.to.sync_dir(snapshot::DIR);
         }
@@ -355,6 +400,13 @@ impl Restore {
     fn finding(&mut self, what: String) {
         self.report.findings.push(what);
     }
+}
+
+/// How far the log of the store in a directory goes, if that opens. Nothing is changed.
+fn lsn_of(to: &Arc<dyn Disk>, env: &Env) -> Option<u64> {
+    let shadow = ShadowDisk::over(to.clone());
+    let opened = recovery::open(shadow, LocalConfig::default(), env.clone()).ok()?;
+    Some(opened.local.durable_lsn())
 }
 
 /// Refuses a directory that is not of this store, or has gone another way since the backup.

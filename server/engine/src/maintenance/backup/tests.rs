@@ -186,12 +186,21 @@ impl Site {
     }
 
     fn restore(&self, to: &Arc<SimulatedDisk>) -> Result<RestoreReport, BackupError> {
+        self.restore_one(None, to, Depth::Length)
+    }
+
+    fn restore_one(
+        &self,
+        name: Option<&str>,
+        to: &Arc<SimulatedDisk>,
+        check: Depth,
+    ) -> Result<RestoreReport, BackupError> {
         let options = RestoreOptions {
             extras: vec!["credentials".into()],
-            ..RestoreOptions::default()
+            check,
         };
         let vault = self.vault.clone();
-        let mut restore = Restore::begin(vault, None, to.clone(), &Env::real(), &options)?;
+        let mut restore = Restore::begin(vault, name, to.clone(), &Env::real(), &options)?;
         loop {
             if let Some(report) = restore.step()? {
                 return Ok(report);
@@ -263,6 +272,62 @@ fn a_lost_directory_comes_back_as_it_was_at_the_last_backup() {
     let file = fresh.open("credentials").unwrap();
     file.read_at(&mut secret, 0).unwrap();
     assert_eq!(&secret, b"a secret");
+}
+
+/// The log of a store at an earlier state does not lead to a later backup: mixed, it would be neither.
+#[test]
+fn a_later_backup_is_not_mixed_into_an_earlier_state() {
+    let mut site = Site::new();
+    site.put_inline("first", 1000);
+    site.put_file("changed", 200_000);
+    let first = site.backup().info.name;
+    site.delete("changed");
+    site.put_inline("second", 1000);
+    site.put_file("new", 200_000);
+    let second = site.backup().info.name;
+
+    let fresh = SimulatedDisk::new(3);
+    let earlier = site.restore_one(Some(&first), &fresh, Depth::Length);
+    assert!(earlier.unwrap().is_whole());
+    // It has lived on since.
+    drop(open(&fresh));
+    let before = fresh.live_files();
+    let refused = site.restore_one(Some(&second), &fresh, Depth::Length);
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("its log does not lead there"), "{refused}");
+    assert_eq!(fresh.live_files(), before);
+    let store = open(&fresh);
+    must_have(&store, &[("first", 1000), ("changed", 200_000)]);
+    assert_eq!(get(&store, "new"), None);
+    drop(store);
+    // The other way round it only fills holes.
+    site.close();
+    let later = site.restore_one(Some(&first), &site.disk, Depth::Length);
+    assert!(later.unwrap().is_whole());
+    let store = open(&site.disk);
+    must_have(
+        &store,
+        &[("first", 1000), ("second", 1000), ("new", 200_000)],
+    );
+    assert_eq!(get(&store, "changed"), None);
+}
+
+#[test]
+fn a_damaged_file_is_replaced_by_that_of_the_backup_when_all_is_read() {
+    let mut site = Site::new();
+    let id = site.put_file("large", 200_000);
+    site.backup();
+    site.close();
+    let path = files::path(id);
+    let file = site.disk.open(&path).unwrap();
+    let mut byte = [0];
+    file.read_at(&mut byte, 100_000).unwrap();
+    file.write_at(&[byte[0] ^ 1], 100_000).unwrap();
+    let restored = |check| site.restore_one(None, &site.disk, check).unwrap();
+    assert_eq!(restored(Depth::Length).files_restored, 0);
+    assert_eq!(restored(Depth::Bytes).files_restored, 1);
+    must_have(&open(&site.disk), &[("large", 200_000)]);
+    assert!(site.disk.open(&format!("quarantine/{id}")).is_ok());
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub(super) struct FileTransfer {
     to: Arc<dyn Disk>,
     /// Where a damaged file goes whose place is wanted; `None`: nowhere.
     set_aside: Option<&'static str>,
+    /// What is there is read, too: one with wrong bytes is none.
+    reads: bool,
     /// The shard whose directory is there, and has to be synced.
     shard: Option<u16>,
     now: Option<Now>,
@@ -45,6 +47,7 @@ impl FileTransfer {
             from,
             to,
             set_aside,
+            reads: false,
             shard: None,
             now: None,
             files_copied: 0,
@@ -52,10 +55,19 @@ impl FileTransfer {
         }
     }
 
+    /// Whether what is there is read, or only asked for its length.
+    pub(super) fn reading(self, reads: bool) -> Self {
+        Self { reads, ..self }
+    }
+
     /// Begins with a file; false when it is there already.
     pub(super) fn begin(&mut self, id: BlobId, size: u64) -> Result<bool, CopyError> {
         self.enter(id.shard()).map_err(CopyError::Target)?;
-        let there = copy::is_there(&*self.to, id, size).map_err(CopyError::Target)?;
+        let there = match self.reads {
+            true => copy::is_whole(&*self.to, id, size),
+            false => copy::is_there(&*self.to, id, size),
+        };
+        let there = there.map_err(CopyError::Target)?;
         if there == Presence::There {
             return Ok(false);
         }

@@ -292,6 +292,15 @@ pub(super) struct Log {
     keeps_all: bool,
 }
 
+/// Whether the log on a disk goes on from this point.
+pub(crate) fn goes_on_from(
+    disk: &dyn Disk,
+    store_id: [u8; 16],
+    point: &Checkpoint,
+) -> io::Result<bool> {
+    Ok(Log::survey(disk, store_id)?.continues(Some(point)).is_ok())
+}
+
 impl Log {
     fn survey(disk: &dyn Disk, store_id: [u8; 16]) -> io::Result<Self> {
         let mut found = BTreeMap::new();
@@ -405,9 +414,20 @@ impl Log {
                 "The beginning of the log (log/) is missing.".into(),
             ));
         }
-        match self.head(checkpoint)? {
-            None => Err(damaged("There is no log.".into())),
-            head => self.segments(head, checkpoint).map(drop),
+        let segments = match self.head(checkpoint)? {
+            None => return Err(damaged("There is no log.".into())),
+            head => self.segments(head, checkpoint)?,
+        };
+        match (checkpoint, segments.first()) {
+            (Some(point), Some(first))
+                if first.end.is_some_and(|end| end.offset < point.offset) =>
+            {
+                Err(damaged(format!(
+                    "The log leaves the file {} before that point.",
+                    packs::path(point.pack)
+                )))
+            }
+            _ => Ok(()),
         }
     }
 
