@@ -335,3 +335,15 @@ def test_people_can_read_what_it_says(store, tmp_path):
     assert "brought back 4 files" in say("restore", "--from", str(vault))
     for path in [vault, *vault.rglob("*")]:
         assert path.stat().st_mode & 0o077 == 0, f"{path} is open to others"
+
+
+def test_a_link_that_leads_nowhere_is_refused_and_the_server_lives(new_server, tmp_path):
+    server = new_server().start()
+    (tmp_path / "link").symlink_to(tmp_path / "not mounted")
+    command = [JAY, "backup", "create", "--to", str(tmp_path / "link/jay")]
+    done = subprocess.run(command, env=server.environment(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "cannot be used" in done.stderr and "200" not in done.stderr, done
+    assert server.ready() and server.stop() == 0
+    # Without a server it makes the backup itself.
+    done = subprocess.run(command, env=server.environment(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "cannot be used" in done.stderr, done

@@ -123,3 +123,29 @@ def test_only_the_operator_may_check(filled):
     other.variables["JAY_ADMIN_ADDR"] = f"127.0.0.1:{server.admin_port}"
     done = jay(other, "fsck")
     assert done.returncode == 2 and "unauthorized" in done.stderr
+
+
+def test_the_server_of_another_store_does_not_answer_for_this_one(filled, new_server):
+    server, _ = filled
+    stranger = new_server("other").start()
+    credentials = {name: stranger.environment()[name] for name in ["JAY_ADMIN_ADDR"]}
+    token = json.loads(jay(stranger, "print-config", "--json").stdout)["admin_token"]
+    environment = server.environment() | credentials | {"JAY_ADMIN_TOKEN": token, "JAY_SIGNING_SECRET": "s" * 40}
+    for command in [["fsck"], ["backup", "create", "--to", str(server.data_dir.parent / "backups")]]:
+        done = subprocess.run([JAY, *command], env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode != 0 and "another store" in done.stderr, done
+
+
+def test_a_damaged_end_of_a_file_is_found_before_a_backup_needs_it(filled):
+    server, bodies = filled
+    assert server.stop() == 0
+    file = next(path for path in (server.data_dir / "objects").rglob("*") if path.is_file())
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+    code, report = fsck(server)
+    assert code == 1 and [finding["kind"] for finding in report["findings"]] == ["object"], report
+    server.start()
+    s3 = boto(server)
+    for key, body in bodies.items():
+        assert s3.get_object(Bucket="default", Key=key)["Body"].read() == body, key

@@ -755,6 +755,11 @@ impl Engine {
         self.running.create_backup(to, options, progress)
     }
 
+    /// The id of the store, by which two of them can be told apart.
+    pub fn store_id(&self) -> [u8; 16] {
+        self.running.store.local().store_id()
+    }
+
     /// Why the store refuses to write, if it does.
     pub fn stopped(&self) -> Option<String> {
         self.running.store.local().stopped()
@@ -836,19 +841,26 @@ pub fn fsck(
     go_on: &mut dyn FnMut(FsckProgress) -> bool,
 ) -> Result<FsckReport, OpenError> {
     must_be_store(data_dir)?;
-    // Even that file is not made here. Who has none has no process that holds it.
-    let (disk, _lock): (Arc<dyn Disk>, _) = match data_dir.join("LOCK").exists() {
-        true => {
-            let (disk, lock) = open_disk(data_dir)?;
-            (disk, Some(lock))
+    // Also on a file system that takes no writes any more, and beside others who only look.
+    let disk = RealDisk::open_read_only(data_dir).map_err(|e| no_access(data_dir, e))?;
+    let _lock = match disk.lock_shared("LOCK") {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            return Err(OpenError::AlreadyRunning {
+                dir: data_dir.to_owned(),
+            });
         }
-        false => (
-            RealDisk::open(data_dir).map_err(|e| no_access(data_dir, e))?,
-            None,
-        ),
+        lock => lock.map_err(|e| no_access(data_dir, e))?,
     };
+    let disk: Arc<dyn Disk> = disk;
     let report = closed::check(&disk, &unobtrusive(), &Env::real(), depth, go_on);
     report.map_err(|e| OpenError::io("the store could not be checked", io::Error::other(e)))
+}
+
+/// The id of the store in a directory, which others have it open or not; `None` when there is none that can be read.
+pub fn store_id(data_dir: &Path) -> Option<[u8; 16]> {
+    let disk = RealDisk::open_read_only(data_dir).ok()?;
+    let format = meta::local::format::look(&*disk).ok()??;
+    Some(format.store_id)
 }
 
 /// Gives up what cannot be read of the log of a store that nobody has open: exactly these holes, else it refuses. The

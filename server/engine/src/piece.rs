@@ -72,6 +72,14 @@ impl Piece {
             Piece::File(reader) => reader.check_length(),
         }
     }
+
+    /// The same, with all that is kept with a body.
+    pub(crate) fn check_end(&self, size: u64) -> io::Result<()> {
+        match self {
+            Piece::File(reader) => reader.check_end(),
+            _ => self.check_length(size),
+        }
+    }
 }
 
 impl Opened {

@@ -511,3 +511,67 @@ fn copy_all(from: &Path, to: &Path) {
         }
     }
 }
+
+/// What a truncation or a bad copy leaves: the log behind the last snapshot is enough.
+#[tokio::test]
+async fn an_empty_index_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = grown(dir.path()).await;
+    store.engine.close().unwrap();
+    fs::write(dir.path().join("index.redb"), b"").unwrap();
+    let store = Store::open(config(dir.path())).await;
+    assert!(store.engine.rebuilt().is_some());
+    for i in 0..600 {
+        let got = store.get(&format!("k{i:04}"), Select::Whole).await;
+        assert_eq!(got.unwrap(), body(i, 3000), "{i}");
+    }
+    store.engine.close().unwrap();
+}
+
+/// The index of another store agrees with itself, but not with the log: nothing is done on its word.
+#[tokio::test]
+async fn the_index_of_another_store_is_not_believed() {
+    for is_young in [false, true] {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let store = grown(dir.path()).await;
+        store.put("large", &body(7, 700_000)).await;
+        store.engine.close().unwrap();
+        let stranger = match is_young {
+            true => Store::open(config(other.path())).await,
+            false => grown(other.path()).await,
+        };
+        stranger.put("stranger", &body(9, 3000)).await;
+        stranger.engine.close().unwrap();
+        let index = |dir: &Path| dir.join("index.redb");
+        fs::copy(index(other.path()), index(dir.path())).unwrap();
+        let store = Store::open(config(dir.path())).await;
+        let why = store.engine.rebuilt().expect("it is made anew");
+        assert!(why.contains("another store"), "{why}");
+        let got = store.get("large", Select::Whole).await;
+        assert_eq!(got.unwrap(), body(7, 700_000));
+        assert!(store.get("stranger", Select::Whole).await.is_err());
+        store.engine.close().unwrap();
+    }
+}
+
+/// A store whose log has lost its beginning behind a snapshot.
+async fn grown(dir: &Path) -> Store {
+    let store = Store::open(config(dir)).await;
+    for i in 0..600 {
+        store.put(&format!("k{i:04}"), &body(i, 3000)).await;
+    }
+    store.engine.take_snapshot().await.unwrap();
+    // Overwritten, so that old log files go.
+    for round in 0..2 {
+        for i in 0..600 {
+            store.put(&format!("k{i:04}"), &body(i, 3000)).await;
+        }
+        store.engine.take_snapshot().await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(300 * (1 + round))).await;
+    }
+    assert!(
+        !dir.join("log/00000001.pack").exists(),
+        "the log has its beginning"
+    );
+    store
+}

@@ -15,7 +15,7 @@ mod upkeep;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
-use jay_engine::Timestamp;
+use jay_engine::{Engine, Timestamp};
 use serde::Serialize;
 use subtle::ConstantTimeEq as _;
 
@@ -24,6 +24,8 @@ use crate::listener::{Front, RequestBody, RequestContext};
 
 pub use self::{body::Body, health::Health};
 
+/// Names the store that a request is meant for, by its id.
+pub const STORE: http::HeaderName = http::HeaderName::from_static("x-jay-store");
 /// Longest body of a request, in bytes.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
@@ -53,6 +55,7 @@ impl Admin {
         if !is_operator(request.headers(), &token) {
             return Err(Error::new(StatusCode::UNAUTHORIZED, "unauthorized"));
         }
+        must_be_meant(request.headers(), &engine)?;
         let (parts, body) = request.into_parts();
         let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
         let body: Bytes = body
@@ -92,6 +95,23 @@ impl Admin {
             _ => Err(Error::new(StatusCode::NOT_FOUND, "not found")),
         }
     }
+}
+
+/// Who works on a data directory and finds it in use asks the server at the address that is configured: it may be that
+/// of another store.
+fn must_be_meant(headers: &HeaderMap, engine: &Engine) -> Result<(), Error> {
+    match headers.get(STORE) {
+        Some(meant) if meant.as_bytes() != hex(engine.store_id()).as_bytes() => Err(Error::new(
+            StatusCode::CONFLICT,
+            "this server has another store open than the one that is meant: check JAY_ADMIN_ADDR and JAY_DATA_DIR",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// An id as text.
+pub fn hex(id: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(id))
 }
 
 /// Whether the caller has the admin token.

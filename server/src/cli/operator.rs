@@ -8,7 +8,11 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::{config::Config, credentials::Credentials};
+use crate::{
+    admin::{STORE, hex},
+    config::Config,
+    credentials::Credentials,
+};
 
 /// Longest line that is believed, in bytes.
 const LINE_BYTES_MAX: usize = 64 << 20;
@@ -17,6 +21,8 @@ const LINE_BYTES_MAX: usize = 64 << 20;
 pub struct Operator {
     addr: std::net::SocketAddr,
     token: Zeroizing<String>,
+    /// The store that is meant.
+    store: Option<String>,
 }
 
 impl Operator {
@@ -32,6 +38,7 @@ impl Operator {
         Ok(Self {
             addr: config.admin_addr.connect_addr(),
             token,
+            store: jay_engine::store_id(&config.data_dir).map(hex),
         })
     }
 
@@ -68,8 +75,12 @@ impl Operator {
             .uri(path)
             .header(header::HOST, addr.to_string())
             .header(header::AUTHORIZATION, bearer.as_str())
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::<Bytes>::from(body.to_string()))?;
+            .header(header::CONTENT_TYPE, "application/json");
+        let request = match &self.store {
+            Some(store) => request.header(STORE, store),
+            None => request,
+        };
+        let request = request.body(Full::<Bytes>::from(body.to_string()))?;
         let answer = sender.send_request(request).await?;
         let status = answer.status();
         let mut frames = answer.into_body();

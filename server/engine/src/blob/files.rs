@@ -544,24 +544,6 @@ impl FileReader {
     }
 }
 
-impl FileReader {
-    /// Whether the file is there to its very end, of which a reader of the body needs nothing.
-    pub(super) fn check_end(&self) -> io::Result<()> {
-        self.check_length()?;
-        let tables = self.size.div_ceil((BLOCK_BYTES * SUMS_PER_TABLE) as u64);
-        let body = self.size.next_multiple_of(8) + tables * TABLE_BYTES as u64;
-        let tail_at = self.file.len()?.saturating_sub(TAIL_BYTES as u64);
-        let mut bytes = [0; TAIL_BYTES];
-        self.file.read_at(&mut bytes, tail_at)?;
-        let tail = decode_tail(&bytes, self.id);
-        let tail = tail.map_err(|e| invalid(format!("the end of {} is damaged: {e}", self.id)))?;
-        match tail.body_bytes == self.size && tail_at == body + u64::from(tail.description_bytes) {
-            true => Ok(()),
-            false => Err(invalid(format!("{} is not as long as it was", self.id))),
-        }
-    }
-}
-
 impl BlobReader for FileReader {
     fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
         let block = BLOCK_BYTES as u64;
@@ -586,6 +568,21 @@ impl BlobReader for FileReader {
             }
         }
         Ok(Bytes::from(bytes).slice((range.start - start) as usize..(range.end - start) as usize))
+    }
+
+    fn check_end(&self) -> io::Result<()> {
+        self.check_length()?;
+        let tables = self.size.div_ceil((BLOCK_BYTES * SUMS_PER_TABLE) as u64);
+        let body = self.size.next_multiple_of(8) + tables * TABLE_BYTES as u64;
+        let tail_at = self.file.len()?.saturating_sub(TAIL_BYTES as u64);
+        let mut bytes = [0; TAIL_BYTES];
+        self.file.read_at(&mut bytes, tail_at)?;
+        let tail = decode_tail(&bytes, self.id);
+        let tail = tail.map_err(|e| invalid(format!("the end of {} is damaged: {e}", self.id)))?;
+        match tail.body_bytes == self.size && tail_at == body + u64::from(tail.description_bytes) {
+            true => Ok(()),
+            false => Err(invalid(format!("{} is not as long as it was", self.id))),
+        }
     }
 
     fn check_length(&self) -> io::Result<()> {

@@ -66,6 +66,9 @@ pub trait BlobReader: Send + Sync {
 
     /// Whether all bytes of the body and their sums are there, without reading them; `InvalidData` when not.
     fn check_length(&self) -> io::Result<()>;
+
+    /// Whether all that is kept with the body is there too, to the very end: a reader needs none of it, a copy all.
+    fn check_end(&self) -> io::Result<()>;
 }
 
 /// A body that is durable but that no commit points at yet. Dropped, the body is removed.

@@ -29,7 +29,8 @@ use std::{
 use rustix::{
     fs::{
         Advice, AtFlags, CWD, Dir, FallocateFlags, FileType, Mode, OFlags, RenameFlags, fadvise,
-        fallocate, fstatvfs, linkat, mkdirat, openat, renameat, renameat_with, statat, unlinkat,
+        fallocate, fstat, fstatvfs, linkat, mkdirat, openat, renameat, renameat_with, statat,
+        unlinkat,
     },
     io::{Errno, retry_on_intr},
 };
@@ -175,7 +176,12 @@ impl Disk for RealDisk {
             true => OFlags::RDONLY,
             false => OFlags::RDWR,
         };
-        Ok(Arc::new(RealFile::new(self.open_at(path, flags)?, None)))
+        let file = self.open_at(path, flags)?;
+        // One that is to be written tells by itself.
+        if self.read_only && FileType::from_raw_mode(fstat(&file)?.st_mode).is_dir() {
+            return Err(Errno::ISDIR.into());
+        }
+        Ok(Arc::new(RealFile::new(file, None)))
     }
 
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -343,6 +349,19 @@ fn write_all(file: &impl FileExt, bytes: &[u8], offset: u64) -> io::Result<()> {
 }
 
 fn create_root(root: &Path) -> io::Result<()> {
+    match create_below(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        done => return done,
+    }
+    if let Some(parent) = root.parent().filter(|parent| *parent != Path::new("")) {
+        create_root(parent)?;
+    }
+    // Once: under a link that leads nowhere, nothing can be made, however often.
+    create_below(root)
+}
+
+/// Makes a directory whose parent is there.
+fn create_below(root: &Path) -> io::Result<()> {
     let parent = match root.parent() {
         Some(parent) if parent == Path::new("") => Path::new("."),
         Some(parent) => parent,
@@ -351,10 +370,6 @@ fn create_root(root: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(root) {
         Ok(()) => File::open(parent)?.sync_all(),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            create_root(parent)?;
-            create_root(root)
-        }
         Err(error) => Err(error),
     }
 }
@@ -485,6 +500,11 @@ mod tests {
         assert!(shared.iter().all(|lock| matches!(lock, Ok(Some(_)))));
         assert!(disk.lock("LOCK").is_err());
         assert!(looked.lock_shared("none").unwrap().is_none());
+        disk.create_dir("d").unwrap();
+        for disk in [&disk, &looked] {
+            let error = disk.open("d").map(drop).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
+        }
 
         let file = looked.open("f").unwrap();
         assert_eq!(contents(&*file), b"bytes");

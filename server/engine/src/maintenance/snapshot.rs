@@ -327,13 +327,28 @@ pub fn names(disk: &dyn Disk) -> io::Result<Vec<String>> {
 pub fn list(disk: &dyn Disk, store_id: [u8; 16]) -> io::Result<Vec<SnapshotInfo>> {
     let mut all = Vec::new();
     for name in names(disk)? {
-        match SnapshotReader::open(disk.open(&path(&name))?, store_id, &name) {
+        let file = match disk.open(&path(&name)) {
+            // One that nobody may read, or that is none, keeps no store from starting.
+            Err(error) if is_not_for_us(&error) => {
+                tracing::warn!(name, %error, "a snapshot cannot be read");
+                continue;
+            }
+            file => file?,
+        };
+        match SnapshotReader::open(file, store_id, &name) {
             Ok(reader) => all.push(reader.info),
             Err(error) => tracing::warn!(name, %error, "a snapshot cannot be read"),
         }
     }
     all.sort_by_key(|info| std::cmp::Reverse((info.checkpoint.applied_lsn, info.name.clone())));
     Ok(all)
+}
+
+fn is_not_for_us(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory
+    )
 }
 
 /// Reads a snapshot block by block.

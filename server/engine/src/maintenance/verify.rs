@@ -34,7 +34,7 @@ pub enum Progress {
 /// One body that is being checked.
 pub struct BodyCheck {
     depth: Depth,
-    /// The ends of files are looked at besides the bytes.
+    /// What stands behind the bytes of a file is looked at too, which reading them does not need.
     checks_ends: bool,
     body: Body,
     size: u64,
@@ -67,7 +67,7 @@ impl BodyCheck {
     fn new(body: Body, size: u64, depth: Depth) -> Self {
         Self {
             depth,
-            checks_ends: depth == Depth::Length,
+            checks_ends: false,
             body,
             size,
             at: 0,
@@ -75,7 +75,8 @@ impl BodyCheck {
         }
     }
 
-    /// Looks at what stands behind the bytes of a file too, which reading them does not need.
+    /// Looks at the ends of files too. One that is damaged is no reason to keep an object from its readers, but no
+    /// backup takes it.
     pub fn with_ends(mut self) -> Self {
         self.checks_ends = true;
         self
@@ -88,7 +89,7 @@ impl BodyCheck {
         }
         if self.open.is_none() {
             self.open = Some((self.open_next(meta, blobs)?, Sha256::new()));
-            if self.checks_ends {
+            if self.checks_ends || self.depth == Depth::Length {
                 self.check_length()?;
             }
         }
@@ -141,7 +142,12 @@ impl BodyCheck {
 
     fn check_length(&self) -> Result<()> {
         let (opened, _) = self.open.as_ref().expect("just opened");
-        Ok(opened.piece.check_length(self.piece_bytes())?)
+        let bytes = self.piece_bytes();
+        let checked = match self.checks_ends {
+            true => opened.piece.check_end(bytes),
+            false => opened.piece.check_length(bytes),
+        };
+        Ok(checked?)
     }
 
     fn check_chunk(&mut self) -> Result<u64> {

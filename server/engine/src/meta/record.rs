@@ -790,6 +790,9 @@ impl TokenRecord {
 }
 
 impl Checkpoint {
+    /// Length of the record, in bytes.
+    pub const BYTES: usize = 57;
+
     /// The bytes of the record.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::default();

@@ -179,7 +179,8 @@ fn make(disk: &Arc<dyn Disk>, env: &Env) -> io::Result<Format> {
         remove_if_there(&**disk, leftover)?;
     }
     let file = disk.create(INDEX_TEMPORARY)?;
-    let index = Index::open(file, 1 << 20).map_err(io::Error::other)?;
+    // Empty: it says whose it is from its first rows on.
+    let index = Index::open(file, 1 << 20, [0; 16]).map_err(io::Error::other)?;
     drop(index);
     disk.rename(INDEX_TEMPORARY, INDEX)?;
     disk.sync_dir("")?;

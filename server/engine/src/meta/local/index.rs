@@ -46,6 +46,8 @@ pub type RowsTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
 /// See the module.
 pub struct Index {
     file: Arc<dyn DiskFile>,
+    /// The store whose rows they are.
+    store_id: [u8; 16],
     cache_bytes: usize,
     /// `None` when it could not be opened anew.
     database: RwLock<Option<Database>>,
@@ -59,9 +61,10 @@ pub struct Index {
 
 impl Index {
     /// Opens the index in `file`, which is empty for a new one.
-    pub fn open(file: Arc<dyn DiskFile>, cache_bytes: usize) -> Result<Self> {
+    pub fn open(file: Arc<dyn DiskFile>, cache_bytes: usize, store_id: [u8; 16]) -> Result<Self> {
         let index = Self {
             file,
+            store_id,
             cache_bytes,
             database: RwLock::new(None),
             generation: AtomicU64::new(0),
@@ -169,6 +172,13 @@ impl Index {
         checkpoint(self.read()?.table.as_ref())
     }
 
+    /// The store that it was made for; `None` when it does not say.
+    pub fn owner(&self) -> Result<Option<[u8; 16]>> {
+        let bytes = get(self.read()?.table.as_ref(), &Key::Checkpoint.encode())?;
+        let owner = bytes.and_then(|bytes| bytes.get(Checkpoint::BYTES..)?.try_into().ok());
+        Ok(owner)
+    }
+
     /// Puts `rows` and the checkpoint they lead to into the index, in one durable transaction. When the disk
     /// was full, whether they are there is unknown, and [`Index::reopen`] comes next.
     pub fn apply(&self, rows: &Generation, checkpoint: &Checkpoint) -> Result<()> {
@@ -180,7 +190,8 @@ impl Index {
         }
         sync::point();
         let database = self.database.read().expect("no holder panics");
-        let written = guarded(|| write(database.as_ref().ok_or_else(closed)?, rows, checkpoint));
+        let point = [&checkpoint.encode()[..], &self.store_id].concat();
+        let written = guarded(|| write(database.as_ref().ok_or_else(closed)?, rows, &point));
         if !matches!(&written, Err(error) if is_full_disk(error)) {
             self.met_full.store(false, Ordering::Release);
         }
@@ -213,7 +224,7 @@ fn begin_read(database: &Database) -> Result<Option<RowsTable>> {
     }
 }
 
-fn write(database: &Database, rows: &Generation, checkpoint: &Checkpoint) -> Result<()> {
+fn write(database: &Database, rows: &Generation, point: &[u8]) -> Result<()> {
     let mut transaction = database.begin_write().map_err(broken)?;
     transaction.set_quick_repair(true);
     {
@@ -225,7 +236,7 @@ fn write(database: &Database, rows: &Generation, checkpoint: &Checkpoint) -> Res
             value.extend_from_slice(&crc32c_of(&[key, bytes]).to_le_bytes());
             table.insert(key, value.as_slice()).map(drop)
         };
-        put(&Key::Checkpoint.encode(), &checkpoint.encode()).map_err(broken)?;
+        put(&Key::Checkpoint.encode(), point).map_err(broken)?;
         for (key, row) in rows.iter().filter_map(|(k, v)| Some((k, v.as_ref()?))) {
             put(key, row).map_err(broken)?;
         }
@@ -280,7 +291,7 @@ impl IndexRead<'_> {
 pub fn checkpoint(table: Option<&RowsTable>) -> Result<Option<Checkpoint>> {
     let bytes = get(table, &Key::Checkpoint.encode())?;
     bytes
-        .map(|bytes| Checkpoint::decode(&bytes))
+        .map(|bytes| Checkpoint::decode(&bytes[..bytes.len().min(Checkpoint::BYTES)]))
         .transpose()
         .map_err(|e| failed("The checkpoint of the index is damaged.", e))
 }

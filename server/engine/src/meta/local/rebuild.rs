@@ -16,7 +16,8 @@ use crate::{
             LocalConfig, format,
             index::{self, Index},
             overlay::Generation,
-            recovery::Log,
+            recovery::{self, Log},
+            space::BALLAST,
         },
         record::Checkpoint,
     },
@@ -50,13 +51,18 @@ pub(super) fn open_index(
         Err(error) => return Err(OpenError::io("the index could not be opened", error)),
         Ok(file) => match is_marked(disk)? {
             true => "it was found damaged".to_owned(),
-            false => match open(file, config) {
+            false => match open(file, config, store_id) {
                 Ok((index, checkpoint)) => {
-                    return Ok(Usable {
-                        index,
-                        checkpoint,
-                        rebuilt: None,
-                    });
+                    match why_strange(disk, store_id, log, &index, &checkpoint)? {
+                        None => {
+                            return Ok(Usable {
+                                index,
+                                checkpoint,
+                                rebuilt: None,
+                            });
+                        }
+                        Some(why) => why.to_owned(),
+                    }
                 }
                 Err(error) => match index::disk_failure(&error) {
                     Some(source) => {
@@ -70,11 +76,51 @@ pub(super) fn open_index(
     rebuild(disk, config, store_id, log, why)
 }
 
+/// Why an index that can be read is not the one of this log, if so.
+fn why_strange(
+    disk: &dyn Disk,
+    store_id: [u8; 16],
+    log: &Log,
+    index: &Index,
+    checkpoint: &Option<Checkpoint>,
+) -> Result<Option<&'static str>, OpenError> {
+    let owner = index
+        .owner()
+        .map_err(|e| recovery::index_failed("The index cannot be read", &e))?;
+    if owner.is_some_and(|owner| owner != store_id) {
+        return Ok(Some("it is the index of another store"));
+    }
+    let checkpoint = checkpoint.filter(|checkpoint| checkpoint.pack != 0);
+    if let Some(checkpoint) = &checkpoint
+        && !log.has_point(checkpoint)?
+    {
+        return Ok(Some("it was not made from this log"));
+    }
+    // One that is older than what is left of the log, or has no rows: a snapshot may be of more use.
+    match log.continues(checkpoint.as_ref()) {
+        Ok(()) => return Ok(None),
+        Err(error @ OpenError::Io { .. }) => return Err(error),
+        Err(_) => {}
+    }
+    if log.is_empty() || checkpoint.is_some_and(|point| log.ends_before(&point)) {
+        return Ok(None);
+    }
+    let snapshots = snapshot::list(disk, store_id)
+        .map_err(|e| OpenError::io("the snapshots could not be listed", e))?;
+    let is_better = |info: &SnapshotInfo| {
+        checkpoint.is_none_or(|point| point.applied_lsn < info.checkpoint.applied_lsn)
+            && log.continues(Some(&info.checkpoint)).is_ok()
+    };
+    let is_any_better = snapshots.iter().any(is_better);
+    Ok(is_any_better.then_some("the log does not go on from it"))
+}
+
 fn open(
     file: std::sync::Arc<dyn crate::disk::DiskFile>,
     config: &LocalConfig,
+    store_id: [u8; 16],
 ) -> Result<(Index, Option<Checkpoint>)> {
-    let index = Index::open(file, config.index_cache_bytes)?;
+    let index = Index::open(file, config.index_cache_bytes, store_id)?;
     let checkpoint = index.checkpoint()?;
     Ok((index, checkpoint))
 }
@@ -108,11 +154,16 @@ fn rebuild(
                 continue;
             }
         }
-        match build(disk, config, store_id, from) {
+        let mut built = build(disk, config, store_id, from);
+        if built.as_ref().is_err_and(is_full) && disk.unlink(BALLAST).is_ok() {
+            // What the reserve is for.
+            built = build(disk, config, store_id, from);
+        }
+        match built {
             Ok(()) => {}
             Err(error) if is_full_or_failing(&error) => {
                 return Err(OpenError::io(
-                    "the index could not be made anew",
+                    "the index could not be made anew (make room, or see to the disk, and start again)",
                     io::Error::other(error.to_string()),
                 ));
             }
@@ -121,12 +172,13 @@ fn rebuild(
                 continue;
             }
         }
-        return put_in_place(disk, config, why).map_err(|e| {
+        return put_in_place(disk, config, store_id, why).map_err(|e| {
             OpenError::io("the index that was made anew could not be put in place", e)
         });
     }
-    // The newest snapshot needs the least of the log.
-    let newest = snapshots.first().map(|info| &info.checkpoint);
+    // The newest snapshot that can be read needs the least of the log.
+    let readable = |info: &&SnapshotInfo| reads(disk, store_id, info);
+    let newest = snapshots.iter().find(readable).map(|info| &info.checkpoint);
     if let Err(OpenError::Hole { hole, what }) = log.continues(newest) {
         return Err(OpenError::Hole {
             hole,
@@ -142,6 +194,22 @@ fn rebuild(
              the log: {why_not}"
         ),
     })
+}
+
+/// Whether a snapshot can be read to its end.
+fn reads(disk: &dyn Disk, store_id: [u8; 16], info: &SnapshotInfo) -> bool {
+    let read = || -> Result<()> {
+        let file = disk.open(&snapshot::path(&info.name))?;
+        let mut reader = SnapshotReader::open(file, store_id, &info.name)?;
+        while reader.next_block()?.is_some() {}
+        Ok(())
+    };
+    read().is_ok()
+}
+
+fn is_full(error: &Error) -> bool {
+    error.kind() == ErrorKind::InsufficientStorage
+        || index::disk_failure(error).is_some_and(|error| crate::disk::is_full(&error))
 }
 
 /// True of errors that another snapshot would meet too.
@@ -170,7 +238,8 @@ fn build(
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
-    let index = Index::open(disk.create(TEMPORARY)?, config.index_cache_bytes)?;
+    let file = disk.create(TEMPORARY)?;
+    let index = Index::open(file, config.index_cache_bytes, store_id)?;
     let Some(info) = from else {
         tracing::warn!("the index is made anew from the whole log");
         return Ok(());
@@ -204,7 +273,12 @@ fn build(
 }
 
 /// The old index is set aside, not destroyed: it is the only one to tell what had become of it.
-fn put_in_place(disk: &dyn Disk, config: &LocalConfig, why: String) -> io::Result<Usable> {
+fn put_in_place(
+    disk: &dyn Disk,
+    config: &LocalConfig,
+    store_id: [u8; 16],
+    why: String,
+) -> io::Result<Usable> {
     let gone = |done: io::Result<()>| match done {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done,
@@ -216,8 +290,8 @@ fn put_in_place(disk: &dyn Disk, config: &LocalConfig, why: String) -> io::Resul
     disk.sync_dir("")?;
     gone(disk.unlink(MARK))?;
     disk.sync_dir("")?;
-    let (index, checkpoint) =
-        open(disk.open(format::INDEX)?, config).map_err(|e| io::Error::other(e.to_string()))?;
+    let (index, checkpoint) = open(disk.open(format::INDEX)?, config, store_id)
+        .map_err(|e| io::Error::other(e.to_string()))?;
     Ok(Usable {
         index,
         checkpoint,

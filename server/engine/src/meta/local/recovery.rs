@@ -24,7 +24,10 @@ use crate::{
             format::{self, Format},
             holes::{self, LogHole, Loss},
             index,
-            log::{self, Batch, HeaderBlock, PAGE_BYTES, PackHeader, Position, Scanned},
+            log::{
+                self, Batch, FOOTER_BYTES, Footer, HeaderBlock, PAGE_BYTES, PackHeader, Position,
+                Scanned,
+            },
             packs::{self, Packs},
             rebuild::{self, Usable},
             space,
@@ -319,6 +322,58 @@ impl Log {
             accepted: Vec::new(),
             keeps_all: false,
         })
+    }
+
+    /// Whether there are no files at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.packs.is_empty()
+    }
+
+    /// Whether the last file is one before that point: the log has lost its end.
+    pub(super) fn ends_before(&self, point: &Checkpoint) -> bool {
+        let last = self
+            .packs
+            .iter()
+            .rev()
+            .find(|(_, pack)| pack.header().is_some());
+        last.is_none_or(|(&number, _)| number < point.pack)
+    }
+
+    /// False when the log was somewhere else at that point. What cannot be read there is damage, of which others tell.
+    pub(super) fn has_point(&self, point: &Checkpoint) -> Result<bool, OpenError> {
+        let Some((pack, header)) = self
+            .packs
+            .get(&point.pack)
+            .and_then(|pack| Some((pack, pack.header()?)))
+        else {
+            return Ok(true);
+        };
+        if point.offset <= PAGE_BYTES {
+            return Ok(header.continues.hash == point.hash);
+        }
+        if pack.len < point.offset {
+            return Ok(true);
+        }
+        let mut end = [0; FOOTER_BYTES];
+        pack.file
+            .read_at(&mut end, point.offset - FOOTER_BYTES as u64)
+            .map_err(|e| OpenError::io("the log could not be read", e))?;
+        if let Ok(footer) = Footer::decode(&end) {
+            return Ok(footer.hash == point.hash);
+        }
+        // Rotten, or in the midst of a batch.
+        let mut at = Position {
+            pack: point.pack,
+            offset: PAGE_BYTES,
+            ..header.continues
+        };
+        while at.offset < point.offset {
+            match self.batch(pack, &at, Some(header.epoch), pack.len)? {
+                Scanned::Batch(batch) => at = batch.next,
+                Scanned::Bad(_) => return Ok(true),
+            }
+        }
+        Ok(false)
     }
 
     /// What a hole is called that the log comes to at this point: a pack without a readable header is one hole with

@@ -264,7 +264,7 @@ fn no_ballast_is_kept_when_none_is_wanted() {
 #[test]
 fn an_index_is_read_although_there_is_no_room_to_open_it() {
     let disk = SimulatedDisk::new(1);
-    let index = Index::open(disk.create("index").unwrap(), 1 << 20).unwrap();
+    let index = Index::open(disk.create("index").unwrap(), 1 << 20, [7; 16]).unwrap();
     let checkpoint = |applied_lsn| Checkpoint {
         applied_lsn,
         pack: 1,
@@ -299,7 +299,7 @@ fn an_index_is_read_although_there_is_no_room_to_open_it() {
     disk.set_faults(Faults::default());
     index.apply(&rows(b"new", 2000), &checkpoint(2)).unwrap();
     drop(index);
-    let index = Index::open(disk.open("index").unwrap(), 1 << 20).unwrap();
+    let index = Index::open(disk.open("index").unwrap(), 1 << 20, [7; 16]).unwrap();
     let key = 1999u32.to_be_bytes();
     let found = index.look(|read| read.get(&key)).unwrap();
     assert_eq!(found.as_deref(), Some(&b"new"[..]));
