@@ -6,7 +6,7 @@ use std::fmt;
 ///
 /// Closed on purpose: a new kind does not compile until every front has spoken about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)] // each variant is the S3 code of the same name, but for the one that says so
+#[allow(missing_docs)] // each variant is the S3 code of the same name, but for those that say so
 pub enum ErrorKind {
     AccessDenied,
     AuthorizationHeaderMalformed,
@@ -36,19 +36,27 @@ pub enum ErrorKind {
     InvalidToken,
     InvalidURI,
     KeyTooLongError,
+    MalformedPolicy,
     MalformedTrailerError,
     MalformedXML,
     MetadataTooLarge,
     MethodNotAllowed,
     MissingContentLength,
+    /// No account has this id. S3 has no accounts to name.
+    NoSuchAccount,
     NoSuchBucket,
+    NoSuchBucketPolicy,
     NoSuchKey,
+    /// No token has this id. S3 has no tokens to name.
+    NoSuchToken,
     NoSuchUpload,
     NotImplemented,
     /// The body of the object is not what was put; S3 has no code of its own for it but `InternalError`.
     ObjectCorrupt,
     OperationAborted,
     PreconditionFailed,
+    /// The bucket has as many bytes as it may. Ceph's code; S3 has no quotas.
+    QuotaExceeded,
     RequestTimeTooSkewed,
     RequestTimeout,
     ServiceUnavailable,

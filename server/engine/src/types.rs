@@ -2,12 +2,13 @@
 
 mod conditions;
 mod multipart;
+mod policy;
 mod quarantine;
 mod tags;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-pub use self::{conditions::*, multipart::*, quarantine::*, tags::*};
+pub use self::{conditions::*, multipart::*, policy::*, quarantine::*, tags::*};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Longest object key, in bytes of UTF-8.

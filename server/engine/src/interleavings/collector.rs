@@ -324,6 +324,8 @@ fn bucket() -> Transaction {
         owner: AccountId(1),
         created: Timestamp(1),
         public_read: false,
+        quota_bytes: None,
+        policy: None,
     };
     Transaction {
         changes: vec![Change::put(

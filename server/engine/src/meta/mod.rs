@@ -69,6 +69,10 @@ impl Change {
                 };
                 described_bytes(&object.headers, &object.metadata, &object.tags) + runs
             }
+            Some(Record::Bucket(bucket)) => match &bucket.policy {
+                Some(policy) => policy.to_json().len(),
+                None => 0,
+            },
             Some(Record::Upload(upload)) => {
                 described_bytes(&upload.headers, &upload.metadata, &upload.tags)
             }
@@ -122,6 +126,17 @@ pub enum Precondition {
     Is(Key, Box<Record>),
     /// No part has come by the upload since its row was read.
     PartsAre(UploadId, u64),
+    /// The bucket has at most `quota` bytes when the object under `key` gets `size`.
+    Within {
+        /// The bucket.
+        bucket: BucketId,
+        /// The row of the object.
+        key: Key,
+        /// Bytes that it will have.
+        size: u64,
+        /// Most bytes of the bucket.
+        quota: u64,
+    },
 }
 
 /// A small body that rides in the log with its record.

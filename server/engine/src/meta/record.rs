@@ -1,17 +1,21 @@
 //! What the index holds under its keys: versioned records, encoded as FORMAT.md draws them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     codec::{DecodeError, Reader, Writer},
     meta::key::{AccountId, BlobId, BucketId},
     types::{
-        Checksum, ChecksumAlgorithm, ChecksumType, ContentHeaders, ETag, Tag, Tags, Timestamp,
-        UploadId,
+        Checksum, ChecksumAlgorithm, ChecksumType, ContentHeaders, ETag, Policy, Tag, Tags,
+        Timestamp, UploadId,
     },
 };
 
+mod policy;
+
 const VERSION: u8 = 1;
+/// Since format 4: with quota and policy of a bucket, and the hash and the key id of a token.
+const GOVERNED_VERSION: u8 = 2;
 /// Since format 3: with the reason of its quarantine. Version 2 had the type of the checksum and tags, 1 neither.
 const OBJECT_VERSION: u8 = 3;
 
@@ -47,6 +51,10 @@ pub struct BucketRecord {
     pub created: Timestamp,
     /// GET and HEAD of its objects without credentials.
     pub public_read: bool,
+    /// Most bytes that its objects may have together.
+    pub quota_bytes: Option<u64>,
+    /// Who else may do what in it, and who may not.
+    pub policy: Option<Arc<Policy>>,
 }
 
 /// Counters of a bucket, changed in the commit of their cause.
@@ -250,6 +258,10 @@ pub struct TokenRecord {
     pub expires: Option<Timestamp>,
     pub active: bool,
     pub sealed_secret: Vec<u8>,
+    /// Names the signing secret that the secret is sealed under; zeros when that was not noted.
+    pub key_id: [u8; 8],
+    /// bcrypt of the secret; empty when that was not made.
+    pub secret_hash: String,
     pub actions: Vec<String>,
     pub buckets: Vec<String>,
     pub prefixes: Vec<String>,
@@ -313,15 +325,11 @@ impl Record {
         let mut w = Writer::with_capacity(256);
         w.u8(match self {
             Record::Object(_) => OBJECT_VERSION,
+            Record::Bucket(_) | Record::Token(_) => GOVERNED_VERSION,
             _ => VERSION,
         });
         match self {
-            Record::Bucket(r) => {
-                w.u64(r.id.0)
-                    .u128(r.owner.0)
-                    .u64(r.created.0)
-                    .u8(r.public_read.into());
-            }
+            Record::Bucket(r) => r.encode(&mut w),
             Record::BucketStats(r) => {
                 w.u64(r.objects).u64(r.bytes);
             }
@@ -360,18 +368,14 @@ impl Record {
         let version = r.u8("version")?;
         let newest = match key_tag {
             tag::OBJECT => OBJECT_VERSION,
+            tag::BUCKET | tag::TOKEN => GOVERNED_VERSION,
             _ => VERSION,
         };
         if !(VERSION..=newest).contains(&version) {
             return Err(r.error("version"));
         }
         let record = match key_tag {
-            tag::BUCKET => Record::Bucket(BucketRecord {
-                id: BucketId(r.u64("id")?),
-                owner: AccountId(r.u128("owner")?),
-                created: Timestamp(r.u64("created")?),
-                public_read: r.u8("flags")? & 1 != 0,
-            }),
+            tag::BUCKET => Record::Bucket(BucketRecord::decode(&mut r, version)?),
             tag::BUCKET_STATS => Record::BucketStats(BucketStats {
                 objects: r.u64("objects")?,
                 bytes: r.u64("bytes")?,
@@ -385,7 +389,7 @@ impl Record {
                 active: r.u8("status")? == 0,
             }),
             tag::ACCOUNT_NAME => Record::AccountName(AccountId(r.u128("account")?)),
-            tag::TOKEN => Record::Token(Box::new(TokenRecord::decode(&mut r)?)),
+            tag::TOKEN => Record::Token(Box::new(TokenRecord::decode(&mut r, version)?)),
             tag::BLOB => Record::Blob(BlobRecord {
                 references: r.u32("references")?,
                 bytes: r.u64("bytes")?,
@@ -433,6 +437,62 @@ impl Record {
             Record::Part(part) => Some(part.version),
             _ => None,
         }
+    }
+}
+
+impl BucketRecord {
+    /// A bucket of which nothing else is known.
+    pub fn new(id: BucketId, owner: AccountId, created: Timestamp) -> Self {
+        Self {
+            id,
+            owner,
+            created,
+            public_read: false,
+            quota_bytes: None,
+            policy: None,
+        }
+    }
+
+    fn encode(&self, w: &mut Writer) {
+        let flags = [
+            self.public_read,
+            self.quota_bytes.is_some(),
+            self.policy.is_some(),
+        ];
+        let flags = (0..).zip(flags).map(|(bit, is)| u8::from(is) << bit).sum();
+        w.u64(self.id.0)
+            .u128(self.owner.0)
+            .u64(self.created.0)
+            .u8(flags);
+        if let Some(quota) = self.quota_bytes {
+            w.u64(quota);
+        }
+        if let Some(policy) = &self.policy {
+            policy::encode(policy, w);
+        }
+    }
+
+    fn decode(r: &mut Reader, version: u8) -> Result<Self, DecodeError> {
+        let id = BucketId(r.u64("id")?);
+        let bucket = Self::new(id, AccountId(r.u128("owner")?), Timestamp(r.u64("created")?));
+        let flags = r.u8("flags")?;
+        if flags >> if version == 1 { 1 } else { 3 } != 0 {
+            return Err(r.error("flags"));
+        }
+        let quota_bytes = match flags & 2 {
+            0 => None,
+            _ => Some(r.u64("quota")?),
+        };
+        let policy = match flags & 4 {
+            0 => None,
+            _ => Some(Arc::new(policy::decode(r)?)),
+        };
+        Ok(Self {
+            public_read: flags & 1 != 0,
+            quota_bytes,
+            policy,
+            ..bucket
+        })
     }
 }
 
@@ -772,10 +832,11 @@ impl TokenRecord {
         w.texts16(&self.actions)
             .texts16(&self.buckets)
             .texts16(&self.prefixes);
+        w.raw(&self.key_id).bytes16(self.secret_hash.as_bytes());
     }
 
-    fn decode(r: &mut Reader) -> Result<Self, DecodeError> {
-        Ok(Self {
+    fn decode(r: &mut Reader, version: u8) -> Result<Self, DecodeError> {
+        let token = Self {
             account: AccountId(r.u128("account")?),
             name: r.text16("name")?.to_owned(),
             created: Timestamp(r.u64("created")?),
@@ -785,6 +846,16 @@ impl TokenRecord {
             actions: r.texts16("actions")?,
             buckets: r.texts16("buckets")?,
             prefixes: r.texts16("prefixes")?,
+            key_id: Default::default(),
+            secret_hash: String::new(),
+        };
+        Ok(match version {
+            1 => token,
+            _ => Self {
+                key_id: r.array("key id")?,
+                secret_hash: r.text16("secret hash")?.to_owned(),
+                ..token
+            },
         })
     }
 }

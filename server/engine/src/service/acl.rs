@@ -2,7 +2,7 @@
 //! credentials.
 
 use crate::{
-    auth::{Action, Caller, no_such_bucket},
+    auth::{Action, Place, Caller, no_such_bucket},
     error::{Error, ErrorKind, Result},
     meta::{
         Change, CommitError, Precondition, Transaction,
@@ -23,7 +23,7 @@ impl Service {
         name: &BucketName,
         public_read: bool,
     ) -> Result<()> {
-        let first = self.bucket(caller, Action::BucketWriteMeta, name, None)?;
+        let first = self.bucket(caller, Action::BucketWriteMeta, name, Place::Bucket)?;
         let mut bucket = first.clone();
         for _ in 0..TRIES_MAX {
             // A bucket that was deleted and made anew is not the one that was meant.
@@ -38,7 +38,7 @@ impl Service {
                 Err(CommitError::Refused(_)) => {}
                 Err(error) => return Err(error.into()),
             }
-            bucket = self.bucket(caller, Action::BucketWriteMeta, name, None)?;
+            bucket = self.bucket(caller, Action::BucketWriteMeta, name, Place::Bucket)?;
         }
         Err(Error::new(
             ErrorKind::ServiceUnavailable,
@@ -52,7 +52,7 @@ impl Service {
         name: &BucketName,
         key: &ObjectKey,
     ) -> Result<bool> {
-        let bucket = self.bucket(caller, Action::ObjectReadMeta, name, Some(key))?;
+        let bucket = self.bucket(caller, Action::ObjectReadMeta, name, Place::Key(key))?;
         self.object(&bucket, key)?;
         Ok(bucket.public_read)
     }
@@ -63,7 +63,7 @@ impl Service {
         name: &BucketName,
         key: &ObjectKey,
     ) -> Result<()> {
-        let bucket = self.bucket(caller, Action::ObjectPut, name, Some(key))?;
+        let bucket = self.bucket(caller, Action::ObjectPut, name, Place::Key(key))?;
         self.object(&bucket, key).map(drop)
     }
 

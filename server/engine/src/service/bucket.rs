@@ -1,7 +1,7 @@
 //! Buckets.
 
 use crate::{
-    auth::{Action, Caller, permit},
+    auth::{Action, Place, Caller, permit},
     error::{Error, ErrorKind, Result},
     meta::{
         Change, Precondition, Transaction,
@@ -23,7 +23,7 @@ impl Service {
         name: &BucketName,
         options: BucketOptions,
     ) -> Result<()> {
-        permit(caller, Action::BucketWriteMeta, Some(name), None)?;
+        permit(caller, Action::BucketWriteMeta, Some(name), Place::Bucket)?;
         if let Some(bucket) = self.find_bucket(name)? {
             return Err(exists(caller, name, &bucket));
         }
@@ -36,11 +36,10 @@ impl Service {
                 ),
             ));
         }
+        let id = BucketId(self.env.random_u64());
         let record = BucketRecord {
-            id: BucketId(self.env.random_u64()),
-            owner: caller.account(),
-            created: self.env.clock.now(),
             public_read: options.public_read,
+            ..BucketRecord::new(id, owner, self.env.clock.now())
         };
         let mut requires = Requirements::default();
         let key = Key::Bucket(name.as_str().into());
@@ -71,12 +70,12 @@ impl Service {
     }
 
     pub(crate) fn head_bucket(&self, caller: &Caller, name: &BucketName) -> Result<BucketInfo> {
-        let bucket = self.bucket(caller, Action::BucketReadMeta, name, None)?;
+        let bucket = self.bucket(caller, Action::BucketReadMeta, name, Place::Bucket)?;
         Ok(info(name.clone(), &bucket))
     }
 
     pub(crate) async fn delete_bucket(&self, caller: &Caller, name: &BucketName) -> Result<()> {
-        let bucket = self.bucket(caller, Action::BucketWriteMeta, name, None)?;
+        let bucket = self.bucket(caller, Action::BucketWriteMeta, name, Place::Bucket)?;
         let mut requires = Requirements::bucket(name, &bucket);
         requires.add(
             Precondition::BucketEmpty(bucket.id),
@@ -96,7 +95,7 @@ impl Service {
     }
 
     pub(crate) fn list_buckets(&self, caller: &Caller) -> Result<Vec<BucketInfo>> {
-        permit(caller, Action::BucketList, None, None)?;
+        permit(caller, Action::BucketList, None, Place::SomeKeys)?;
         self.buckets_of(caller)
     }
 
@@ -175,6 +174,8 @@ mod tests {
             owner: caller.account(),
             created: engine.service.env.clock.now(),
             public_read: false,
+            quota_bytes: None,
+            policy: None,
         };
         let transaction = Transaction {
             changes: vec![Change::put(

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::{
-    auth::{Action, Caller},
+    auth::{Action, Place, Caller},
     digest::Digests,
     error::{Error, ErrorKind, Result},
     meta::{
@@ -35,8 +35,8 @@ impl Service {
         key: &ObjectKey,
         options: CopyOptions,
     ) -> Result<ObjectInfo> {
-        let from = self.bucket(caller, Action::ObjectGet, &source.bucket, Some(&source.key))?;
-        let to = self.bucket(caller, Action::ObjectPut, name, Some(key))?;
+        let from = self.bucket(caller, Action::ObjectGet, &source.bucket, Place::Key(&source.key))?;
+        let to = self.bucket(caller, Action::ObjectPut, name, Place::Key(key))?;
         options
             .replace
             .as_ref()
@@ -76,6 +76,7 @@ impl Service {
             }
             let copy = self.copied(record, body.is_some(), &options);
             let info = info(key.clone(), &copy);
+            requires.add_quota(&to, key, info.size);
             let row = Key::Object(to.id, key.as_str().into());
             let transaction = Transaction {
                 changes: vec![Change::put(row, Record::Object(Box::new(copy)))],

@@ -1,7 +1,7 @@
 //! Listings. A page costs what it holds: a scan seeks past a common prefix instead of reading through it.
 
 use crate::{
-    auth::{Action, Caller},
+    auth::{Action, Place, Caller},
     error::Result,
     meta::{
         key::{BucketId, Key, after_prefix},
@@ -21,7 +21,7 @@ impl Service {
         name: &BucketName,
         options: &ListOptions,
     ) -> Result<ListPage> {
-        let bucket = self.bucket(caller, Action::ObjectList, name, None)?;
+        let bucket = self.bucket(caller, Action::ObjectList, name, Place::Under(&options.prefix))?;
         let limit = options.max_keys.min(LIST_PAGE_MAX);
         if limit == 0 {
             return Ok(ListPage::default());

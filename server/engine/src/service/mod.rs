@@ -1,5 +1,7 @@
 //! What every front calls: authorize, validate, store, commit. One file per noun.
 
+pub mod access;
+pub mod account;
 pub mod acl;
 mod body;
 pub mod bucket;
@@ -7,7 +9,9 @@ mod copy;
 pub mod list;
 pub mod multipart;
 pub mod object;
+pub mod policy;
 pub mod quarantine;
+pub mod rekey;
 pub mod read;
 mod tagging;
 pub mod token;
@@ -17,7 +21,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    auth::{self, Action, Caller, Secrets},
+    auth::{self, Action, Caller, Place, Secrets},
     blob::BlobStore,
     counters::Counters,
     env::Env,
@@ -27,7 +31,7 @@ use crate::{
         key::Key,
         record::{BucketRecord, Record},
     },
-    types::{BucketName, ObjectKey},
+    types::BucketName,
 };
 
 /// Bytes that go from socket to disk and back at a time.
@@ -87,9 +91,9 @@ impl Service {
         caller: &Caller,
         action: Action,
         name: &BucketName,
-        key: Option<&ObjectKey>,
+        place: Place<'_>,
     ) -> Result<BucketRecord> {
-        auth::authorize(caller, action, name, self.find_bucket(name)?, key)
+        auth::authorize(caller, action, name, self.find_bucket(name)?, place)
     }
 
     fn find_bucket(&self, name: &BucketName) -> Result<Option<BucketRecord>> {

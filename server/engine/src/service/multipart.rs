@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use self::assembly::Assembly;
 use crate::{
-    auth::{Action, Caller},
+    auth::{Action, Place, Caller},
     error::{Error, ErrorKind, Result},
     meta::{
         Change, Precondition, Transaction,
@@ -56,7 +56,7 @@ impl Service {
         key: &ObjectKey,
         options: UploadOptions,
     ) -> Result<UploadInfo> {
-        let bucket = self.bucket(caller, Action::MultipartCreate, name, Some(key))?;
+        let bucket = self.bucket(caller, Action::MultipartCreate, name, Place::Key(key))?;
         check_metadata(&options.metadata)?;
         let checksum_type = type_of(options.checksum_algorithm, options.checksum_type)?;
         self.must_have_room()?;
@@ -92,9 +92,9 @@ impl Service {
             caller,
             Action::MultipartUploadPart,
             part.bucket,
-            Some(part.key),
+            Place::Key(part.key),
         )?;
-        self.part_writer(bucket, part, options, 0).await
+        self.part_writer(caller, bucket, part, options, 0).await
     }
 
     pub(crate) async fn upload_part_copy(
@@ -104,12 +104,12 @@ impl Service {
         source: &CopySource,
         range: Option<ByteRange>,
     ) -> Result<PartInfo> {
-        let from = self.bucket(caller, Action::ObjectGet, &source.bucket, Some(&source.key))?;
+        let from = self.bucket(caller, Action::ObjectGet, &source.bucket, Place::Key(&source.key))?;
         let bucket = self.bucket(
             caller,
             Action::MultipartUploadPart,
             part.bucket,
-            Some(part.key),
+            Place::Key(part.key),
         )?;
         let select = range.map_or(Select::Whole, Select::Range);
         source.must_hold(&self.object(&from, &source.key)?)?;
@@ -126,7 +126,7 @@ impl Service {
             ..PartOptions::default()
         };
         let mut writer = self
-            .part_writer(bucket, part, options, DOWNLOAD_BYTES)
+            .part_writer(caller, bucket, part, options, DOWNLOAD_BYTES)
             .await?;
         while let Some(chunk) = reader.next().await? {
             writer.write(chunk).await?;
@@ -136,6 +136,7 @@ impl Service {
 
     async fn part_writer(
         self: &Arc<Self>,
+        caller: &Caller,
         bucket: BucketRecord,
         part: PartOf<'_>,
         mut options: PartOptions,
@@ -158,12 +159,14 @@ impl Service {
         let upload = self.upload(&bucket, key, id)?;
         choose_algorithm(&upload, &mut options)?;
         self.must_have_room()?;
+        self.must_be_within(&bucket, key, options.size)?;
         let mut requires = Requirements::bucket(name, &bucket);
         requires.add_upload(&bucket, key, id);
         Ok(PartWriter {
             body: BodyWriter::new(self, options, more_memory).await?,
             service: self.clone(),
             requires,
+            standing: Standing::of(caller),
             bucket,
             key: key.clone(),
             id,
@@ -180,7 +183,7 @@ impl Service {
         parts: &[CompletedPart],
         options: CompleteOptions,
     ) -> Result<ObjectInfo> {
-        let bucket = self.bucket(caller, Action::MultipartComplete, name, Some(key))?;
+        let bucket = self.bucket(caller, Action::MultipartComplete, name, Place::Key(key))?;
         for _ in 0..MOVES_MAX {
             let upload = match self.upload(&bucket, key, id) {
                 Err(error) if error.kind() == ErrorKind::NoSuchUpload => {
@@ -204,6 +207,7 @@ impl Service {
             );
             requires.add_conditions(&bucket, key, &options.conditions);
             let (transaction, info) = self.completion(&bucket, key, id, upload, assembly);
+            requires.add_quota(&bucket, key, info.size);
             match requires.commit(&*self.meta, transaction).await {
                 // A part came, or the upload ended, while we looked: look again.
                 Err(error)
@@ -312,7 +316,7 @@ impl Service {
         key: &ObjectKey,
         id: UploadId,
     ) -> Result<()> {
-        let bucket = self.bucket(caller, Action::MultipartAbort, name, Some(key))?;
+        let bucket = self.bucket(caller, Action::MultipartAbort, name, Place::Key(key))?;
         let mut requires = Requirements::bucket(name, &bucket);
         requires.add_upload(&bucket, key, id);
         let row = Key::Upload(bucket.id, key.as_str().into(), id);
@@ -388,6 +392,7 @@ impl Requirements {
 pub struct PartWriter {
     service: Arc<Service>,
     requires: Requirements,
+    standing: Standing,
     bucket: BucketRecord,
     key: ObjectKey,
     id: UploadId,
@@ -405,6 +410,7 @@ impl PartWriter {
     /// in place of an earlier one of its number, and answers what it has become.
     pub async fn finish(self, trailer: Option<Checksum>) -> Result<PartInfo> {
         let body = self.body.finish(trailer).await?;
+        self.service.must_still_stand(&self.standing)?;
         let record = PartRecord {
             version: self.service.env.unique_id(),
             modified: self.service.env.clock.now(),

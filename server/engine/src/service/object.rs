@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Range, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    auth::{Action, Caller},
+    auth::{Action, Place, Caller},
     error::{Error, ErrorKind, Result},
     meta::{
         Change, CommitError, Precondition, Transaction,
@@ -15,6 +15,7 @@ use crate::{
     piece::MOVES_MAX,
     service::{
         Requirements, Service,
+        access::Standing,
         body::BodyWriter,
         read::{ObjectReader, select_range},
     },
@@ -36,9 +37,10 @@ impl Service {
         key: &ObjectKey,
         options: PutOptions,
     ) -> Result<ObjectWriter> {
-        let bucket = self.bucket(caller, Action::ObjectPut, name, Some(key))?;
+        let bucket = self.bucket(caller, Action::ObjectPut, name, Place::Key(key))?;
         check_metadata(&options.metadata)?;
         self.must_have_room()?;
+        self.must_be_within(&bucket, key, options.size)?;
         let expected = PartOptions {
             size: options.size,
             content_md5: options.content_md5,
@@ -50,6 +52,7 @@ impl Service {
             body: BodyWriter::new(self, expected, 0).await?,
             requires: put_requirements(name, &bucket, key, &options.conditions),
             service: self.clone(),
+            standing: Standing::of(caller),
             bucket,
             key: key.clone(),
             options,
@@ -63,7 +66,7 @@ impl Service {
         key: &ObjectKey,
         select: Select,
     ) -> Result<ObjectReader> {
-        let bucket = self.bucket(caller, Action::ObjectGet, name, Some(key))?;
+        let bucket = self.bucket(caller, Action::ObjectGet, name, Place::Key(key))?;
         let (_, reader) = self.open_object(&bucket, key, select, true).await?;
         Ok(reader)
     }
@@ -85,7 +88,7 @@ impl Service {
         key: &ObjectKey,
         select: Select,
     ) -> Result<(ObjectInfo, Result<Range<u64>>)> {
-        let bucket = self.bucket(caller, Action::ObjectGet, name, Some(key))?;
+        let bucket = self.bucket(caller, Action::ObjectGet, name, Place::Key(key))?;
         let record = self.object(&bucket, key)?;
         record.must_be_whole(key)?;
         Ok((info(key.clone(), &record), select_range(select, &record)))
@@ -97,7 +100,7 @@ impl Service {
         name: &BucketName,
         key: &ObjectKey,
     ) -> Result<()> {
-        let bucket = self.bucket(caller, Action::ObjectDelete, name, Some(key))?;
+        let bucket = self.bucket(caller, Action::ObjectDelete, name, Place::Key(key))?;
         self.delete_rows(name, &bucket, std::slice::from_ref(key))
             .await
     }
@@ -110,7 +113,7 @@ impl Service {
         key: &ObjectKey,
         conditions: &DeleteConditions,
     ) -> Result<()> {
-        let bucket = self.bucket(caller, Action::ObjectDelete, name, Some(key))?;
+        let bucket = self.bucket(caller, Action::ObjectDelete, name, Place::Key(key))?;
         let row = Key::Object(bucket.id, key.as_str().into());
         let changed = "The object was changed meanwhile: try again.";
         for _ in 0..MOVES_MAX {
@@ -145,12 +148,12 @@ impl Service {
     ) -> Result<Vec<Result<()>>> {
         // The bucket decides for all, a prefix scope for each.
         self.find_bucket(name)
-            .and_then(|b| crate::auth::authorize(caller, Action::ObjectDelete, name, b, None))?;
+            .and_then(|b| crate::auth::authorize(caller, Action::ObjectDelete, name, b, Place::SomeKeys))?;
         let mut outcomes: Vec<Result<()>> = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(DELETES_PER_TRANSACTION) {
             let rights: Vec<Result<BucketRecord>> = chunk
                 .iter()
-                .map(|key| self.bucket(caller, Action::ObjectDelete, name, Some(key)))
+                .map(|key| self.bucket(caller, Action::ObjectDelete, name, Place::Key(key)))
                 .collect();
             let bucket = rights.iter().find_map(|right| right.as_ref().ok());
             let done = match bucket {
@@ -304,6 +307,23 @@ impl Requirements {
         }
     }
 
+    /// Adds that the bucket has room for an object of `size` bytes in place of the one that is there.
+    pub(super) fn add_quota(&mut self, bucket: &BucketRecord, key: &ObjectKey, size: u64) {
+        let Some(quota) = bucket.quota_bytes else {
+            return;
+        };
+        let within = Precondition::Within {
+            bucket: bucket.id,
+            key: Key::Object(bucket.id, key.as_str().into()),
+            size,
+            quota,
+        };
+        let why = format!(
+            "The bucket may have {quota} bytes, and would have more: delete objects, or ask the operator for a larger quota."
+        );
+        self.add(within, ErrorKind::QuotaExceeded, why);
+    }
+
     fn add_condition(&mut self, precondition: Precondition, name: &str) {
         self.add(
             precondition,
@@ -317,6 +337,7 @@ impl Requirements {
 pub struct ObjectWriter {
     service: Arc<Service>,
     requires: Requirements,
+    standing: Standing,
     bucket: BucketRecord,
     key: ObjectKey,
     options: PutOptions,
@@ -334,13 +355,16 @@ impl ObjectWriter {
     pub async fn finish(self, trailer: Option<Checksum>) -> Result<ObjectInfo> {
         let Self {
             service,
-            requires,
+            mut requires,
+            standing,
             bucket,
             key,
             options,
             body,
         } = self;
         let body = body.finish(trailer).await?;
+        service.must_still_stand(&standing)?;
+        requires.add_quota(&bucket, &key, body.size);
         let record = ObjectRecord {
             version: service.env.unique_id(),
             modified: service.env.clock.now(),

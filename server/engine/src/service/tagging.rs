@@ -1,7 +1,7 @@
 //! The tags of an object. They change without the object becoming another one.
 
 use crate::{
-    auth::{Action, Caller},
+    auth::{Action, Place, Caller},
     error::{Error, ErrorKind, Result},
     meta::{Change, Precondition, Transaction, key::Key, record::Record},
     piece::MOVES_MAX,
@@ -17,7 +17,7 @@ impl Service {
         key: &ObjectKey,
     ) -> Result<Tags> {
         // Not a public read: tags are for those who have rights.
-        let bucket = self.bucket(caller, Action::ObjectReadMeta, name, Some(key))?;
+        let bucket = self.bucket(caller, Action::ObjectReadMeta, name, Place::Key(key))?;
         Ok(self.object(&bucket, key)?.tags)
     }
 
@@ -29,7 +29,7 @@ impl Service {
         key: &ObjectKey,
         tags: Tags,
     ) -> Result<()> {
-        let bucket = self.bucket(caller, Action::ObjectPut, name, Some(key))?;
+        let bucket = self.bucket(caller, Action::ObjectPut, name, Place::Key(key))?;
         let row = Key::Object(bucket.id, key.as_str().into());
         let changed = "The object was changed meanwhile: try again.";
         for _ in 0..MOVES_MAX {

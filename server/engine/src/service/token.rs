@@ -48,78 +48,6 @@ pub struct SeedReport {
 }
 
 impl Service {
-    pub(crate) fn signing_key(
-        &self,
-        id: &str,
-        date: &str,
-        region: &str,
-    ) -> Result<(Caller, SigningKey)> {
-        let token = self.usable_token(id)?.ok_or_else(no_such_access_key)?;
-        let key = self.secrets.signing_key(id, &token, date, region)?;
-        Ok((Caller::new(id, token), key))
-    }
-
-    pub(crate) fn verify_v2(
-        &self,
-        id: &str,
-        string_to_sign: &[u8],
-        signature: &[u8],
-    ) -> Result<Caller> {
-        let token = self.usable_token(id)?.ok_or_else(no_such_access_key)?;
-        if self
-            .secrets
-            .verify_v2(id, &token, string_to_sign, signature)?
-        {
-            return Ok(Caller::new(id, token));
-        }
-        Err(Error::new(
-            ErrorKind::SignatureDoesNotMatch,
-            "The request signature we calculated does not match the signature you provided. \
-             Check your key and signing method.",
-        ))
-    }
-
-    pub(crate) fn bearer(&self, id: &str, secret: &str) -> Result<Caller> {
-        let token = self.usable_token(id)?;
-        let known = match &token {
-            Some(token) => self.secrets.open(id, &token.sealed_secret)?,
-            None => Zeroizing::default(),
-        };
-        // Digests, so that the comparison does not tell lengths.
-        let digest = |secret: &str| Sha256::digest(secret.as_bytes());
-        let is_equal = bool::from(digest(&known).ct_eq(&digest(secret)));
-        let token = token.filter(|_| is_equal).ok_or_else(|| {
-            Error::new(
-                ErrorKind::AccessDenied,
-                "Access Denied: the access key or its secret is wrong, revoked or expired.",
-            )
-        })?;
-        Ok(Caller::new(id, token))
-    }
-
-    pub(crate) fn verify_link(&self, link: Link<'_>, signature: &[u8]) -> Result<Caller> {
-        let now = self.env.clock.now();
-        // The signature comes first: who cannot make one learns nothing about tokens.
-        let token = match self.secrets.verify_link(link, signature, now) {
-            true => self.usable_token(link.token_id)?,
-            false => None,
-        };
-        let token =
-            token.ok_or_else(|| Error::new(ErrorKind::AccessDenied, "Invalid presigned URL"))?;
-        Ok(Caller::new(link.token_id, token))
-    }
-
-    /// The token of this id, unless it or its account may not be used now.
-    fn usable_token(&self, id: &str) -> Result<Option<TokenRecord>> {
-        let token = match self.meta.get(&Key::Token(id.to_owned()))? {
-            Some(Record::Token(token)) if is_usable(&token, self.env.clock.now()) => token,
-            _ => return Ok(None),
-        };
-        let account = self.meta.get(&Key::Account(token.account))?;
-        let is_active = matches!(account, Some(Record::Account(account)) if account.active);
-        Ok(is_active.then_some(*token))
-    }
-
     pub(crate) async fn seed_token(&self, seed: &SeedToken) -> Result<SeedReport> {
         let (account, account_created) = self.seed_account(&seed.account).await?;
         let key = Key::Token(seed.id.clone());
@@ -209,11 +137,4 @@ impl Service {
             .await?;
         Ok((id, true))
     }
-}
-
-fn no_such_access_key() -> Error {
-    Error::new(
-        ErrorKind::InvalidAccessKeyId,
-        "The access key id you provided does not exist here, is revoked or has expired.",
-    )
 }

@@ -67,6 +67,8 @@ pub(super) fn certain(world: &mut World) -> (Vec<Transaction>, Vec<Intent>) {
         owner: AccountId(7),
         created: Timestamp(world.next_bucket),
         public_read: false,
+        quota_bytes: None,
+        policy: None,
     };
     let row = (
         Key::Bucket(bucket.0.clone()),
@@ -143,6 +145,8 @@ fn create_bucket(world: &mut World) -> Made {
         owner: AccountId(7),
         created: Timestamp(world.next_bucket),
         public_read: false,
+        quota_bytes: None,
+        policy: None,
     };
     let requires = vec![Precondition::Absent(key.clone())];
     let changes = vec![(key, Edit::Put(Row::Bucket(bucket)))];

@@ -83,6 +83,8 @@ impl Site {
             owner: AccountId(1),
             created: Timestamp(1),
             public_read: false,
+            quota_bytes: None,
+            policy: None,
         });
         site.commit(Transaction {
             changes: vec![Change::put(Key::Bucket("bucket".into()), bucket)],

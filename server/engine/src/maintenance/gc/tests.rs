@@ -34,6 +34,8 @@ fn open(disk: &Arc<SimulatedDisk>) -> recovery::Opened {
             owner: AccountId(1),
             created: Timestamp(1),
             public_read: false,
+            quota_bytes: None,
+            policy: None,
         });
         commit(&mut store, vec![Change::put(row, bucket)]);
     }

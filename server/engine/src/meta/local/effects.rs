@@ -105,6 +105,16 @@ impl<'a> View<'a> {
                 Some(row) if planted::is(Bug::RowUnchecked) => row.version() == record.version(),
                 row => row.as_ref() == Some(record),
             },
+            Precondition::Within {
+                bucket,
+                key,
+                size,
+                quota,
+            } => {
+                let old = self.object(key)?.map_or(0, |object| object.size);
+                let others = self.stats(*bucket)?.bytes.saturating_sub(old);
+                others.saturating_add(*size) <= *quota
+            }
             Precondition::PartsAre(id, changes) => self
                 .part_set(*id)?
                 .is_some_and(|parts| parts.changes == *changes || planted::is(Bug::PartsUnchecked)),

@@ -12,7 +12,7 @@ use crate::{
 
 const MAGIC: &[u8; 8] = b"JAYSTORE";
 /// See FORMAT.md. Every version since the first can be read; a start makes it this one.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 const FILE: &str = "FORMAT";
 const TEMPORARY: &str = "FORMAT.new";
 /// The file of the index.

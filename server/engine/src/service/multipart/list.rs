@@ -1,7 +1,7 @@
 //! Listings of open uploads and of their parts.
 
 use crate::{
-    auth::{Action, Caller},
+    auth::{Action, Place, Caller},
     error::Result,
     meta::{
         above,
@@ -28,7 +28,7 @@ impl Service {
         id: UploadId,
         options: &ListPartsOptions,
     ) -> Result<PartPage> {
-        let bucket = self.bucket(caller, Action::MultipartUploadPart, name, Some(key))?;
+        let bucket = self.bucket(caller, Action::MultipartUploadPart, name, Place::Key(key))?;
         let upload = self.upload(&bucket, key, id)?;
         let limit = options.max_parts.min(LIST_PAGE_MAX);
         // One more than asked for says whether more follow.
@@ -48,7 +48,7 @@ impl Service {
         name: &BucketName,
         options: &ListUploadsOptions,
     ) -> Result<UploadPage> {
-        let bucket = self.bucket(caller, Action::MultipartCreate, name, None)?;
+        let bucket = self.bucket(caller, Action::MultipartCreate, name, Place::Under(&options.prefix))?;
         let limit = options.max_uploads.min(LIST_PAGE_MAX);
         let mut entries = Vec::new();
         let to = after_prefix(&Key::upload_prefix(bucket.id, &options.prefix));

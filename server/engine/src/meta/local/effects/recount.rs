@@ -232,6 +232,8 @@ impl Recount<'_> {
             owner: self.only_account()?,
             created,
             public_read: false,
+            quota_bytes: None,
+            policy: None,
         };
         view.put(&Key::Bucket(name.clone()), Some(Record::Bucket(bucket)));
         let stats = Record::BucketStats(BucketStats::default());

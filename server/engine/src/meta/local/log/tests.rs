@@ -385,6 +385,8 @@ fn rows() -> Vec<(Key, Record)> {
         owner: AccountId(2),
         created: Timestamp(3),
         public_read: true,
+        quota_bytes: None,
+        policy: None,
     });
     let account = Record::Account(AccountRecord {
         name: "me".into(),

@@ -55,6 +55,8 @@ fn create_bucket(name: &str) -> Transaction {
         owner: AccountId(7),
         created: Timestamp(1),
         public_read: false,
+        quota_bytes: None,
+        policy: None,
     };
     Transaction {
         changes: vec![Change::put(

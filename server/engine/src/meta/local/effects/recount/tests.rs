@@ -116,6 +116,8 @@ fn bucket(n: u64) -> (Key, Record) {
         owner: OWNER,
         created: Timestamp(1),
         public_read: false,
+        quota_bytes: None,
+        policy: None,
     };
     (Key::Bucket(format!("bucket-{n}")), Record::Bucket(record))
 }
