@@ -140,7 +140,10 @@ impl Store {
         args.end()?;
         match op {
             "create_bucket" => {
-                let options = BucketOptions { public_read };
+                let options = BucketOptions {
+                    public_read,
+                    ..BucketOptions::default()
+                };
                 engine.create_bucket_with(caller, &bucket, options).await?;
             }
             "put_bucket_acl" => engine.put_bucket_acl(caller, &bucket, public_read).await?,

@@ -61,25 +61,9 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use crate::{
-    auth::Secrets,
-    disk::{Disk, real::RealDisk},
-    env::Env,
-    maintenance::{
-        backup::{self, Backup},
-        fsck::{Fsck, closed},
-        schedule::Upkeep,
-    },
-    meta::{
-        key::{BucketId, Key, after_prefix, tag},
-        local::{recovery, runtime::LocalStore},
-        record::{Record, ScrubRecord},
-    },
-    service::{Service, multipart::PartOf},
-};
 pub use crate::{
     auth::{
-        Caller, SigningKey,
+        Action, Caller, Reason, SigningKey,
         link::{LINK_SECONDS_MAX, Link},
     },
     counters::{Counter, Counters},
@@ -101,12 +85,31 @@ pub use crate::{
         record::ScrubTally,
     },
     service::{
+        access::Question,
+        account::AccountInfo,
         multipart::PartWriter,
         object::ObjectWriter,
         read::ObjectReader,
-        token::{SeedOutcome, SeedReport, SeedToken},
+        rekey::{OldSecret, RekeyReport, rekey},
+        token::{NewToken, SeedOutcome, SeedReport, SeedToken, TokenInfo, TokenOptions},
     },
     types::*,
+};
+use crate::{
+    auth::{KeyId, Secrets},
+    disk::{Disk, real::RealDisk},
+    env::Env,
+    maintenance::{
+        backup::{self, Backup},
+        fsck::{Fsck, closed},
+        schedule::Upkeep,
+    },
+    meta::{
+        key::{BucketId, Key},
+        local::{recovery, runtime::LocalStore},
+        record::{Record, ScrubRecord},
+    },
+    service::{Service, multipart::PartOf},
 };
 
 /// Where a store lives and how much memory it may take.
@@ -165,11 +168,17 @@ pub enum OpenError {
         /// What the operating system says.
         source: io::Error,
     },
-    /// The signing secret is not the one that the store was made with.
+    /// The signing secret is not the one that the store's secrets are sealed under.
     #[error(
-        "the signing secret is not the one this store was made with: set JAY_SIGNING_SECRET to that one"
+        "the signing secret is not the one that the access keys of this store are sealed under: set JAY_SIGNING_SECRET \
+         to that one, or change it by `jay rekey`"
     )]
     WrongSecret,
+    /// Some secrets are sealed under another signing secret, others under this one.
+    #[error(
+        "the change of the signing secret was not finished: run `jay rekey` again, with the same secrets"
+    )]
+    RekeyUnfinished,
     /// What is on the disk is not what was put there.
     #[error("{what}")]
     Damaged {
@@ -225,6 +234,14 @@ struct Running {
 impl Engine {
     /// Opens the store, making it when there is none: recovers, then starts its threads. Waits for the disk.
     pub fn open(config: EngineConfig) -> Result<Engine, OpenError> {
+        Self::open_with(config, true)
+    }
+
+    /// The same; `checks_secret`: the signing secret must be the one that the secrets are sealed under.
+    pub(crate) fn open_with(
+        config: EngineConfig,
+        checks_secret: bool,
+    ) -> Result<Engine, OpenError> {
         let (disk, lock) = open_disk(&config.data_dir)?;
         let total_bytes = disk
             .total_bytes()
@@ -247,8 +264,11 @@ impl Engine {
             counters: Arc::new(Counters::default()),
             buffers: Arc::new(tokio::sync::Semaphore::new(buffers_max)),
             buffers_max,
+            hashing: tokio::sync::Semaphore::new(service::HASHES_MAX),
         });
-        check_secret(&service)?;
+        if checks_secret {
+            check_secret(&service)?;
+        }
         let upkeep = Upkeep::start(&store, &service, &config.upkeep)
             .map_err(|e| OpenError::io("a thread could not be started", e))?;
         let running = Running {
@@ -313,8 +333,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`ErrorKind::AccessDenied`], whatever is wrong with them.
-    pub fn bearer(&self, token_id: &str, secret: &str) -> Result<Caller> {
-        self.service.bearer(token_id, secret)
+    pub async fn bearer(&self, token_id: &str, secret: &str) -> Result<Caller> {
+        self.service.bearer(token_id, secret).await
     }
 
     /// Who calls with this link: the token in it, if the link holds and `signature` is this store's.
@@ -392,6 +412,108 @@ impl Engine {
     /// The buckets of the caller's account, by name.
     pub async fn list_buckets(&self, caller: &Caller) -> Result<Vec<BucketInfo>> {
         self.service.list_buckets(caller)
+    }
+
+    /// The policy of a bucket.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSuchBucketPolicy`] when it has none.
+    pub async fn get_bucket_policy(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+    ) -> Result<Arc<Policy>> {
+        self.service.get_bucket_policy(caller, bucket)
+    }
+
+    /// Gives a bucket a policy, in the place of the one that it has. It holds from the answer on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::MalformedPolicy`] when a statement could never hold.
+    pub async fn put_bucket_policy(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        policy: Policy,
+    ) -> Result<()> {
+        self.service.put_bucket_policy(caller, bucket, policy).await
+    }
+
+    /// Takes the policy of a bucket away, if it has one.
+    pub async fn delete_bucket_policy(&self, caller: &Caller, bucket: &BucketName) -> Result<()> {
+        self.service.delete_bucket_policy(caller, bucket).await
+    }
+
+    /// Limits the bytes of all objects of a bucket together; `None`: no limit. What is over it stays. For the operator.
+    pub async fn put_bucket_quota(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        quota_bytes: Option<u64>,
+    ) -> Result<()> {
+        self.service
+            .put_bucket_quota(caller, bucket, quota_bytes)
+            .await
+    }
+
+    /// How many objects a bucket has, and bytes, as of the last commit.
+    pub async fn bucket_usage(&self, caller: &Caller, bucket: &BucketName) -> Result<BucketUsage> {
+        self.service.bucket_usage(caller, bucket)
+    }
+
+    /// What decides about a request: for operators who wonder.
+    pub async fn explain(&self, question: &Question) -> Result<Reason> {
+        self.service.explain(question)
+    }
+
+    /// Makes an account. Names need not be unique. For operators, as all that is about accounts and access keys: no
+    /// rights are asked.
+    pub async fn create_account(&self, name: &str) -> Result<AccountInfo> {
+        self.service.create_account(name).await
+    }
+
+    /// All accounts, the oldest first.
+    pub async fn list_accounts(&self) -> Result<Vec<AccountInfo>> {
+        self.blocking(|service| service.accounts()).await
+    }
+
+    /// Suspends an account, whose access keys are of no use from then on, or ends that.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSuchAccount`].
+    pub async fn set_account_active(&self, account_id: &str, active: bool) -> Result<AccountInfo> {
+        self.service.set_account_active(account_id, active).await
+    }
+
+    /// Makes an access key for an account. Its secret is told now and never again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSuchAccount`]; [`ErrorKind::InvalidArgument`] when a limit is passed.
+    pub async fn create_token(&self, account_id: &str, options: TokenOptions) -> Result<NewToken> {
+        self.service.create_token(account_id, options).await
+    }
+
+    /// All access keys, or those of one account, in byte order of their ids.
+    pub async fn list_tokens(&self, account_id: Option<&str>) -> Result<Vec<TokenInfo>> {
+        let account_id = account_id.map(str::to_owned);
+        self.blocking(move |service| service.tokens(account_id.as_deref()))
+            .await
+    }
+
+    /// An access key.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSuchToken`].
+    pub async fn get_token(&self, token_id: &str) -> Result<TokenInfo> {
+        self.service.token(token_id)
+    }
+
+    /// Revokes an access key: no request that begins after the answer gets in by it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSuchToken`].
+    pub async fn revoke_token(&self, token_id: &str) -> Result<()> {
+        self.service.revoke_token(token_id).await
     }
 
     /// Checks rights and bucket, then takes the body of an object.
@@ -917,16 +1039,21 @@ fn open_disk(dir: &Path) -> Result<(Arc<RealDisk>, disk::real::LockGuard), OpenE
 
 /// Refuses a signing secret that does not open what the store holds.
 fn check_secret(service: &Service) -> Result<(), OpenError> {
-    let from = [tag::TOKEN];
-    let rows = service
-        .meta
-        .scan(&from, after_prefix(&from).as_deref(), 1)
-        .map_err(|e| recovery::index_failed("The index cannot be read", &e))?;
-    for (key, record) in rows.rows {
-        if let (Ok(Key::Token(id)), Record::Token(token)) = (Key::decode(&key), record) {
-            let opened = service.secrets.open(&id, &token.sealed_secret);
-            opened.map_err(|_| OpenError::WrongSecret)?;
-        }
+    let (mut ours, mut others) = (0_u64, 0_u64);
+    let looked = service.each_token(|id, token| {
+        let opens = match token.key_id {
+            // Made before that was noted.
+            key_id if key_id == KeyId::default() => {
+                service.secrets.open(id, &token.sealed_secret).is_ok()
+            }
+            key_id => key_id == service.secrets.key_id(),
+        };
+        *if opens { &mut ours } else { &mut others } += 1;
+    });
+    looked.map_err(|e| recovery::index_failed("The index cannot be read", &e))?;
+    match (ours, others) {
+        (_, 0) => Ok(()),
+        (0, _) => Err(OpenError::WrongSecret),
+        _ => Err(OpenError::RekeyUnfinished),
     }
-    Ok(())
 }

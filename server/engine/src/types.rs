@@ -386,13 +386,30 @@ pub struct BucketInfo {
     pub created: Timestamp,
     /// Whether its objects may be read without credentials.
     pub public_read: bool,
+    /// The account that owns it, as 32 hex digits.
+    pub owner: String,
+    /// Most bytes that its objects may have together.
+    pub quota_bytes: Option<u64>,
+    /// Whether it has a policy.
+    pub has_policy: bool,
+}
+
+/// What is in a bucket, from counters that change with each commit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BucketUsage {
+    /// Objects in it.
+    pub objects: u64,
+    /// Sum of their sizes in bytes.
+    pub bytes: u64,
 }
 
 /// Options of `create_bucket_with`.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct BucketOptions {
     /// Whether its objects may be read without credentials.
     pub public_read: bool,
+    /// The account that owns it, as 32 hex digits: only the operator may say so. Else that of the caller.
+    pub owner: Option<String>,
 }
 
 /// Options of `list_objects`.

@@ -17,7 +17,7 @@ async fn open(dir: &std::path::Path) -> (Engine, Caller) {
         secret: "a:secret".to_owned().into(),
     };
     engine.seed_token(seed).await.unwrap();
-    let caller = engine.bearer("key", "a:secret").unwrap();
+    let caller = engine.bearer("key", "a:secret").await.unwrap();
     (engine, caller)
 }
 
@@ -45,7 +45,7 @@ async fn wrong_secrets_and_unknown_ids_look_alike() {
     let (engine, caller) = open(dir.path()).await;
     assert_eq!(caller.token_id(), "key");
     let refused = |id, secret| {
-        let error = engine.bearer(id, secret).unwrap_err();
+        let error = engine.bearer(id, secret).await.unwrap_err();
         (error.kind(), error.context().to_owned())
     };
     let wrong = refused("key", "a:secre");

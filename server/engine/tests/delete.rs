@@ -24,7 +24,7 @@ impl World {
             secret: "secret".to_owned().into(),
         };
         engine.seed_token(seed).await.unwrap();
-        let caller = engine.bearer("key", "secret").unwrap();
+        let caller = engine.bearer("key", "secret").await.unwrap();
         let bucket = BucketName::parse("bucket").unwrap();
         engine.create_bucket(&caller, &bucket).await.unwrap();
         Self {

@@ -53,9 +53,15 @@ impl From<jay_engine::Error> for Error {
 fn status_of(kind: ErrorKind) -> StatusCode {
     use ErrorKind as Kind;
     match kind {
-        Kind::NoSuchBucket | Kind::NoSuchKey | Kind::NoSuchUpload => StatusCode::NOT_FOUND,
+        Kind::NoSuchAccount
+        | Kind::NoSuchBucket
+        | Kind::NoSuchBucketPolicy
+        | Kind::NoSuchKey
+        | Kind::NoSuchToken
+        | Kind::NoSuchUpload => StatusCode::NOT_FOUND,
         Kind::AccessDenied
         | Kind::InvalidAccessKeyId
+        | Kind::QuotaExceeded
         | Kind::RequestTimeTooSkewed
         | Kind::SignatureDoesNotMatch => StatusCode::FORBIDDEN,
         Kind::BucketAlreadyExists
@@ -84,6 +90,7 @@ fn status_of(kind: ErrorKind) -> StatusCode {
         | Kind::InvalidToken
         | Kind::InvalidURI
         | Kind::KeyTooLongError
+        | Kind::MalformedPolicy
         | Kind::MalformedTrailerError
         | Kind::MalformedXML
         | Kind::MetadataTooLarge

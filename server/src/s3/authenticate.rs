@@ -3,6 +3,8 @@
 //! Called by [`super::S3`] for each request that is not open to all. What a caller may do is decided in the
 //! engine.
 
+use std::net::IpAddr;
+
 use http::{HeaderMap, header, request::Parts};
 use jay_engine::{Caller, Engine, ErrorKind};
 use jiff::Timestamp;
@@ -67,7 +69,7 @@ pub(crate) struct Proof {
 
 impl Proof {
     /// Reads and checks the proof that a request brings.
-    pub(crate) fn of(
+    pub(crate) async fn of(
         mechanism: Mechanism,
         engine: &Engine,
         settings: &Settings,
@@ -88,7 +90,7 @@ impl Proof {
                 let (claim, hash) = presigned::claim(parts, query, rules, now)?;
                 Self::signed(engine, settings, claim, hash, parts)
             }
-            Mechanism::Bearer => Self::of_caller(by_bearer(engine, &parts.headers)?, parts),
+            Mechanism::Bearer => Self::of_caller(by_bearer(engine, &parts.headers).await?, parts),
             Mechanism::Link => Self::of_caller(link::verify(engine, parts, query)?, parts),
             Mechanism::PresignedV2 => {
                 let (caller, hash) = sigv2::verify(engine, settings, parts, query)?;
@@ -133,6 +135,14 @@ impl Proof {
         })
     }
 
+    /// The same, from this address.
+    pub(crate) fn from_address(self, address: IpAddr) -> Self {
+        Self {
+            caller: self.caller.from_address(address),
+            ..self
+        }
+    }
+
     fn of_caller(caller: Caller, parts: &Parts) -> Result<Self> {
         Ok(Self {
             caller,
@@ -157,7 +167,7 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     is_bearer.then(|| credentials.trim_ascii())
 }
 
-fn by_bearer(engine: &Engine, headers: &HeaderMap) -> Result<Caller> {
+async fn by_bearer(engine: &Engine, headers: &HeaderMap) -> Result<Caller> {
     let value = headers.get(header::AUTHORIZATION);
     let credentials = value.and_then(|value| bearer(value.as_bytes()));
     let credentials = credentials.and_then(|text| std::str::from_utf8(text).ok());
@@ -166,7 +176,7 @@ fn by_bearer(engine: &Engine, headers: &HeaderMap) -> Result<Caller> {
         let message = "The authorization header is malformed; a bearer is '<token id>:<secret>'.";
         Error::new(ErrorKind::AuthorizationHeaderMalformed, message)
     })?;
-    Ok(engine.bearer(token_id, secret)?)
+    Ok(engine.bearer(token_id, secret).await?)
 }
 
 /// Session tokens belong to temporary access keys, of which there are none.

@@ -48,8 +48,12 @@ pub(crate) async fn create_bucket<B: RequestBody>(
     let public_read = acl::is_public_read(&call.parts.headers)?;
     let document = payload.xml(call).await?;
     must_fit_region(parse_configuration(&document)?, call.settings)?;
+    let options = BucketOptions {
+        public_read,
+        ..BucketOptions::default()
+    };
     call.engine
-        .create_bucket_with(call.caller, &bucket, BucketOptions { public_read })
+        .create_bucket_with(call.caller, &bucket, options)
         .await?;
     let mut response = empty_response(StatusCode::OK);
     let location = HeaderValue::try_from(format!("/{bucket}")).expect("a bucket name is ASCII");
@@ -275,6 +279,9 @@ mod tests {
                 name: BucketName::parse(name).unwrap(),
                 created: Timestamp(0),
                 public_read: false,
+                owner: String::new(),
+                quota_bytes: None,
+                has_policy: false,
             })
             .into()
     }

@@ -163,7 +163,7 @@ impl S3 {
             operation => operation,
         };
         let (engine, settings) = (&self.engine, &self.settings);
-        let proof = Proof::of(mechanism, engine, settings, signed, &query);
+        let proof = Proof::of(mechanism, engine, settings, signed, &query).await;
         let is_public_read = matches!(operation, Ok(operation) if operation.is_public_read());
         let (proof, refusal) = match proof {
             // Everybody may read the objects of a public bucket, whatever is wrong with the proof.
@@ -172,6 +172,7 @@ impl S3 {
             }
             proof => (proof?, None),
         };
+        let proof = proof.from_address(context.peer);
         if !proof.caller.is_anonymous() {
             context.token_id = Some(proof.caller.token_id().to_owned());
         }

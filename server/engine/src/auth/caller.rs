@@ -76,10 +76,12 @@ impl Caller {
     }
 
     pub(crate) fn account(&self) -> AccountId {
-        self.identity().map_or(NOBODY, |identity| identity.token.account)
+        self.identity()
+            .map_or(NOBODY, |identity| identity.token.account)
     }
 
-    pub(super) fn is_operator(&self) -> bool {
+    /// Whether this is the operator.
+    pub fn is_operator(&self) -> bool {
         matches!(self.who, Who::Operator)
     }
 

@@ -95,7 +95,11 @@ pub(crate) fn authorize(
                 false => no_such_bucket(name),
             })
         }
-        _ if matches!(reason, Reason::NotOwner | Reason::NoSuchBucket | Reason::Operator) => {
+        _ if matches!(
+            reason,
+            Reason::NotOwner | Reason::NoSuchBucket | Reason::Operator
+        ) =>
+        {
             Err(no_such_bucket(name))
         }
         _ => Err(refused(&reason, caller, action)),
@@ -158,9 +162,9 @@ pub(crate) fn hidden(
     if caller.is_operator() {
         return Vec::new();
     }
-    let denies = statements(bucket).iter().filter(|s| {
-        s.effect == Effect::Deny && covers(s, action) && is_about(s, caller)
-    });
+    let denies = statements(bucket)
+        .iter()
+        .filter(|s| s.effect == Effect::Deny && covers(s, action) && is_about(s, caller));
     let prefixes = denies.flat_map(|statement| &statement.prefixes);
     let below = prefixes.filter(|prefix| prefix.starts_with(under));
     below.cloned().collect()
@@ -188,10 +192,15 @@ fn refusal_of_token(
     if !actions.iter().any(|a| a == "*" || a == action.name()) {
         return Some(Reason::TokenAction);
     }
-    if !buckets.is_empty() && !bucket.is_some_and(|name| buckets.iter().any(|b| b == name.as_str())) {
+    if !buckets.is_empty() && !bucket.is_some_and(|name| buckets.iter().any(|b| b == name.as_str()))
+    {
         return Some(Reason::TokenBucket);
     }
-    let starts = |text: &str| prefixes.iter().any(|prefix| text.starts_with(prefix.as_str()));
+    let starts = |text: &str| {
+        prefixes
+            .iter()
+            .any(|prefix| text.starts_with(prefix.as_str()))
+    };
     let is_inside = match place {
         _ if prefixes.is_empty() => true,
         Place::Key(key) => starts(key.as_str()),
@@ -204,7 +213,10 @@ fn refusal_of_token(
 }
 
 fn statements(bucket: &BucketRecord) -> &[Statement] {
-    bucket.policy.as_deref().map_or(&[], |policy| &policy.statements)
+    bucket
+        .policy
+        .as_deref()
+        .map_or(&[], |policy| &policy.statements)
 }
 
 /// Whether a statement matches a request.
@@ -241,7 +253,12 @@ fn contains(network: &IpNet, address: std::net::IpAddr) -> bool {
 /// Whether a statement reaches that far. One with prefixes says nothing about the bucket itself; a listing is let in
 /// below its prefixes only, and kept out below them: what of a wider one is denied is [`hidden`].
 fn reaches(statement: &Statement, place: Place<'_>) -> bool {
-    let starts = |text: &str| statement.prefixes.iter().any(|prefix| text.starts_with(prefix.as_str()));
+    let starts = |text: &str| {
+        statement
+            .prefixes
+            .iter()
+            .any(|prefix| text.starts_with(prefix.as_str()))
+    };
     match place {
         _ if statement.prefixes.is_empty() => true,
         Place::Bucket => false,
@@ -262,12 +279,18 @@ fn refused(reason: &Reason, caller: &Caller, action: Action) -> Error {
     let why = match reason {
         Reason::NoToken => "Access Denied: sign the request with an access key.".to_owned(),
         Reason::TokenPrefix => {
-            let prefixes = caller.identity().map(|identity| identity.token.prefixes.join(", "));
+            let prefixes = caller
+                .identity()
+                .map(|identity| identity.token.prefixes.join(", "));
             let prefixes = prefixes.unwrap_or_default();
-            format!("Access denied: this access key is for keys and listings under {prefixes} only.")
+            format!(
+                "Access denied: this access key is for keys and listings under {prefixes} only."
+            )
         }
         Reason::TokenBucket => "Access denied: this access key is for other buckets.".to_owned(),
-        Reason::Denied(_) => format!("Access denied: the policy of the bucket denies {action} here."),
+        Reason::Denied(_) => {
+            format!("Access denied: the policy of the bucket denies {action} here.")
+        }
         _ => format!("Access denied: this access key is not allowed {action} here."),
     };
     Error::new(ErrorKind::AccessDenied, why)

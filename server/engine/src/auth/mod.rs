@@ -10,11 +10,7 @@ pub(crate) mod link;
 mod secrets;
 mod sigv2;
 
-pub use self::{
-    caller::Caller,
-    decide::Reason,
-    secrets::SigningKey,
-};
+pub use self::{caller::Caller, decide::Reason, secrets::SigningKey};
 pub(crate) use self::{
     decide::{Place, authorize, decide, hidden, no_such_bucket, permit},
     secrets::{KeyId, Secrets, hash},

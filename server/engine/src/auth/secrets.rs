@@ -78,7 +78,9 @@ impl Verified {
     fn knows(&self, hash: &str, secret: &str) -> bool {
         let mac = self.mac(hash, secret);
         let known = self.lock();
-        known.get(hash).is_some_and(|known| known.ct_eq(&mac).into())
+        known
+            .get(hash)
+            .is_some_and(|known| known.ct_eq(&mac).into())
     }
 
     fn note(&self, hash: &str, secret: &str) {
@@ -126,7 +128,7 @@ pub(crate) struct Secrets {
     cipher: Aes256Gcm,
     key_id: KeyId,
     /// Keyed with the signing secret itself, as the links of the original are.
-    link_mac: Hmac<Sha256>,
+    pub(super) link_mac: Hmac<Sha256>,
     signing_keys: Mutex<SigningKeys>,
     verified: Verified,
 }

@@ -474,7 +474,11 @@ impl BucketRecord {
 
     fn decode(r: &mut Reader, version: u8) -> Result<Self, DecodeError> {
         let id = BucketId(r.u64("id")?);
-        let bucket = Self::new(id, AccountId(r.u128("owner")?), Timestamp(r.u64("created")?));
+        let bucket = Self::new(
+            id,
+            AccountId(r.u128("owner")?),
+            Timestamp(r.u64("created")?),
+        );
         let flags = r.u8("flags")?;
         if flags >> if version == 1 { 1 } else { 3 } != 0 {
             return Err(r.error("flags"));

@@ -1,11 +1,11 @@
 //! Buckets.
 
 use crate::{
-    auth::{Action, Place, Caller, permit},
+    auth::{Action, Caller, Place, permit},
     error::{Error, ErrorKind, Result},
     meta::{
         Change, Precondition, Transaction,
-        key::{BucketId, Key, after_prefix, tag},
+        key::{AccountId, BucketId, Key, after_prefix, tag},
         record::{BucketRecord, Record},
     },
     service::{Requirements, Service},
@@ -24,11 +24,15 @@ impl Service {
         options: BucketOptions,
     ) -> Result<()> {
         permit(caller, Action::BucketWriteMeta, Some(name), Place::Bucket)?;
+        let owner = match &options.owner {
+            None => caller.account(),
+            Some(id) => self.owner(caller, id)?,
+        };
         if let Some(bucket) = self.find_bucket(name)? {
             return Err(exists(caller, name, &bucket));
         }
         name.must_be_fit_for_new()?;
-        if self.buckets_of(caller)?.len() >= BUCKETS_PER_ACCOUNT_MAX {
+        if self.buckets_of(owner)?.len() >= BUCKETS_PER_ACCOUNT_MAX {
             return Err(Error::new(
                 ErrorKind::TooManyBuckets,
                 format!(
@@ -96,10 +100,28 @@ impl Service {
 
     pub(crate) fn list_buckets(&self, caller: &Caller) -> Result<Vec<BucketInfo>> {
         permit(caller, Action::BucketList, None, Place::SomeKeys)?;
-        self.buckets_of(caller)
+        match caller.is_operator() {
+            true => self.buckets(|_| true),
+            false => self.buckets_of(caller.account()),
+        }
     }
 
-    fn buckets_of(&self, caller: &Caller) -> Result<Vec<BucketInfo>> {
+    /// Only the operator makes buckets for others.
+    fn owner(&self, caller: &Caller, id: &str) -> Result<AccountId> {
+        match caller.is_operator() {
+            true => self.account_of(id),
+            false => Err(Error::new(
+                ErrorKind::AccessDenied,
+                "Access denied: a bucket belongs to the account of the access key that makes it.",
+            )),
+        }
+    }
+
+    fn buckets_of(&self, owner: AccountId) -> Result<Vec<BucketInfo>> {
+        self.buckets(|bucket| bucket.owner == owner)
+    }
+
+    fn buckets(&self, is_meant: impl Fn(&BucketRecord) -> bool) -> Result<Vec<BucketInfo>> {
         let to = after_prefix(&[tag::BUCKET]);
         let mut from = Some(vec![tag::BUCKET]);
         let mut buckets = Vec::new();
@@ -108,7 +130,7 @@ impl Service {
             from = rows.next;
             for (key, record) in rows.rows {
                 if let (Ok(Key::Bucket(name)), Record::Bucket(bucket)) = (Key::decode(&key), record)
-                    && bucket.owner == caller.account()
+                    && is_meant(&bucket)
                 {
                     buckets.push(info(BucketName::parse(&name)?, &bucket));
                 }
@@ -123,6 +145,9 @@ fn info(name: BucketName, bucket: &BucketRecord) -> BucketInfo {
         name,
         created: bucket.created,
         public_read: bucket.public_read,
+        owner: bucket.owner.to_string(),
+        quota_bytes: bucket.quota_bytes,
+        has_policy: bucket.policy.is_some(),
     }
 }
 
@@ -157,7 +182,7 @@ mod tests {
             secret: "secret".to_owned().into(),
         };
         engine.seed_token(seed).await.unwrap();
-        let caller = engine.bearer("key", "secret").unwrap();
+        let caller = engine.bearer("key", "secret").await.unwrap();
         for name in ["foo.-bar", "foo-.bar", "a.b-.c"] {
             let name = BucketName::parse(name).unwrap();
             let refused = engine.create_bucket(&caller, &name).await.unwrap_err();

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::{
-    auth::{Action, Place, Caller},
+    auth::{Action, Caller, Place},
     digest::Digests,
     error::{Error, ErrorKind, Result},
     meta::{
@@ -35,7 +35,12 @@ impl Service {
         key: &ObjectKey,
         options: CopyOptions,
     ) -> Result<ObjectInfo> {
-        let from = self.bucket(caller, Action::ObjectGet, &source.bucket, Place::Key(&source.key))?;
+        let from = self.bucket(
+            caller,
+            Action::ObjectGet,
+            &source.bucket,
+            Place::Key(&source.key),
+        )?;
         let to = self.bucket(caller, Action::ObjectPut, name, Place::Key(key))?;
         options
             .replace

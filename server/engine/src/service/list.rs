@@ -1,7 +1,7 @@
 //! Listings. A page costs what it holds: a scan seeks past a common prefix instead of reading through it.
 
 use crate::{
-    auth::{Action, Place, Caller},
+    auth::{self, Action, Caller, Place},
     error::Result,
     meta::{
         key::{BucketId, Key, after_prefix},
@@ -21,12 +21,18 @@ impl Service {
         name: &BucketName,
         options: &ListOptions,
     ) -> Result<ListPage> {
-        let bucket = self.bucket(caller, Action::ObjectList, name, Place::Under(&options.prefix))?;
+        let bucket = self.bucket(
+            caller,
+            Action::ObjectList,
+            name,
+            Place::Under(&options.prefix),
+        )?;
         let limit = options.max_keys.min(LIST_PAGE_MAX);
         if limit == 0 {
             return Ok(ListPage::default());
         }
-        let mut walk = Walk::new(bucket.id, options);
+        let hidden = auth::hidden(caller, Action::ObjectList, &bucket, &options.prefix);
+        let mut walk = Walk::new(bucket.id, options, hidden);
         // One entry more than asked for says whether more follow.
         while walk.entries.len() <= limit
             && let Some(from) = walk.from.take()
@@ -58,11 +64,13 @@ struct Walk<'a> {
     to: Option<Vec<u8>>,
     /// The last entry was a common prefix, so the next may be one too.
     seeking: bool,
+    /// What begins with one of these is passed over.
+    hidden: Vec<String>,
     entries: Vec<ListEntry>,
 }
 
 impl<'a> Walk<'a> {
-    fn new(bucket: BucketId, options: &'a ListOptions) -> Self {
+    fn new(bucket: BucketId, options: &'a ListOptions, hidden: Vec<String>) -> Self {
         let base = Key::object_prefix(bucket, &options.prefix);
         let to = after_prefix(&base);
         let mut walk = Self {
@@ -71,6 +79,7 @@ impl<'a> Walk<'a> {
             from: None,
             to,
             seeking: false,
+            hidden,
             entries: Vec::new(),
         };
         walk.from = match &options.after {
@@ -100,6 +109,15 @@ impl<'a> Walk<'a> {
             else {
                 continue;
             };
+            if let Some(hidden) = self
+                .hidden
+                .iter()
+                .find(|hidden| key.starts_with(&***hidden))
+            {
+                self.from = after_prefix(&Key::object_prefix(self.bucket, hidden));
+                self.seeking = true;
+                return;
+            }
             if let Some(common) = self.common_prefix(&key) {
                 self.from = after_prefix(&Key::object_prefix(self.bucket, common));
                 self.entries

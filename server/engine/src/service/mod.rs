@@ -11,8 +11,8 @@ pub mod multipart;
 pub mod object;
 pub mod policy;
 pub mod quarantine;
-pub mod rekey;
 pub mod read;
+pub mod rekey;
 mod tagging;
 pub mod token;
 
@@ -50,7 +50,12 @@ pub(crate) struct Service {
     /// Memory for bodies on their way, in units of [`BUFFER_UNIT_BYTES`].
     pub(crate) buffers: Arc<Semaphore>,
     pub(crate) buffers_max: usize,
+    /// Hashes of secrets that are computed at a time.
+    pub(crate) hashing: Semaphore,
 }
+
+/// Hashes of secrets that are computed at a time, so that who guesses does not take the processor from others.
+pub(crate) const HASHES_MAX: usize = 1;
 
 /// The unit in which memory for bodies is counted.
 pub(crate) const BUFFER_UNIT_BYTES: usize = 1024;

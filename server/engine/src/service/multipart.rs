@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use self::assembly::Assembly;
 use crate::{
-    auth::{Action, Place, Caller},
+    auth::{Action, Caller, Place},
     error::{Error, ErrorKind, Result},
     meta::{
         Change, Precondition, Transaction,
@@ -24,7 +24,9 @@ use crate::{
     piece::MOVES_MAX,
     planted::{self, Bug},
     service::{
-        Requirements, Service, blocking,
+        Requirements, Service,
+        access::Standing,
+        blocking,
         body::BodyWriter,
         object::{check_metadata, info},
         read::DOWNLOAD_BYTES,
@@ -104,7 +106,12 @@ impl Service {
         source: &CopySource,
         range: Option<ByteRange>,
     ) -> Result<PartInfo> {
-        let from = self.bucket(caller, Action::ObjectGet, &source.bucket, Place::Key(&source.key))?;
+        let from = self.bucket(
+            caller,
+            Action::ObjectGet,
+            &source.bucket,
+            Place::Key(&source.key),
+        )?;
         let bucket = self.bucket(
             caller,
             Action::MultipartUploadPart,

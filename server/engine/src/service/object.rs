@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Range, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    auth::{Action, Place, Caller},
+    auth::{Action, Caller, Place},
     error::{Error, ErrorKind, Result},
     meta::{
         Change, CommitError, Precondition, Transaction,
@@ -17,6 +17,7 @@ use crate::{
         Requirements, Service,
         access::Standing,
         body::BodyWriter,
+        policy::over_quota,
         read::{ObjectReader, select_range},
     },
     types::{
@@ -147,8 +148,9 @@ impl Service {
         keys: &[ObjectKey],
     ) -> Result<Vec<Result<()>>> {
         // The bucket decides for all, a prefix scope for each.
-        self.find_bucket(name)
-            .and_then(|b| crate::auth::authorize(caller, Action::ObjectDelete, name, b, Place::SomeKeys))?;
+        self.find_bucket(name).and_then(|b| {
+            crate::auth::authorize(caller, Action::ObjectDelete, name, b, Place::SomeKeys)
+        })?;
         let mut outcomes: Vec<Result<()>> = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(DELETES_PER_TRANSACTION) {
             let rights: Vec<Result<BucketRecord>> = chunk
@@ -318,10 +320,8 @@ impl Requirements {
             size,
             quota,
         };
-        let why = format!(
-            "The bucket may have {quota} bytes, and would have more: delete objects, or ask the operator for a larger quota."
-        );
-        self.add(within, ErrorKind::QuotaExceeded, why);
+        let error = over_quota(quota);
+        self.add(within, error.kind(), error.context());
     }
 
     fn add_condition(&mut self, precondition: Precondition, name: &str) {

@@ -1,7 +1,7 @@
 //! The tags of an object. They change without the object becoming another one.
 
 use crate::{
-    auth::{Action, Place, Caller},
+    auth::{Action, Caller, Place},
     error::{Error, ErrorKind, Result},
     meta::{Change, Precondition, Transaction, key::Key, record::Record},
     piece::MOVES_MAX,

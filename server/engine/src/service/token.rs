@@ -1,19 +1,78 @@
-//! Access keys: the one that a start may bring along, and the proof of who calls.
+//! Access keys: made, listed and revoked by the operator, or brought along by a start.
 
-use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::{
-    auth::{Caller, SigningKey, is_usable, link::Link},
+    auth,
     error::{Error, ErrorKind, Result},
     meta::{
         Change, Precondition, Transaction,
-        key::{AccountId, Key},
-        record::{AccountRecord, Record, TokenRecord},
+        key::{AccountId, Key, after_prefix, tag},
+        record::{Record, TokenRecord},
     },
-    service::{Requirements, Service},
+    service::{Requirements, Service, blocking},
+    types::{BucketName, Grant, KEY_BYTES_MAX, Timestamp},
 };
+
+/// Longest id of an access key, in bytes.
+pub const TOKEN_ID_BYTES_MAX: usize = 128;
+/// Longest name of an access key or account, in bytes.
+pub const NAME_BYTES_MAX: usize = 256;
+/// Most buckets, and most prefixes, that an access key is limited to.
+pub const SCOPES_MAX: usize = 100;
+/// Access keys of one page of a list.
+const PAGE: usize = 1000;
+/// How often a change is tried again when others change the same access key.
+const TRIES_MAX: usize = 16;
+
+/// An access key to be made.
+#[derive(Clone, Debug, Default)]
+pub struct TokenOptions {
+    /// What it is for, for its owner's eyes; at most [`NAME_BYTES_MAX`] bytes.
+    pub name: String,
+    /// What it may do; empty: everything.
+    pub actions: Vec<Grant>,
+    /// In which buckets; empty: in all.
+    pub buckets: Vec<BucketName>,
+    /// Under which prefixes; empty: everywhere.
+    pub prefixes: Vec<String>,
+    /// From when on it is of no use.
+    pub expires: Option<Timestamp>,
+}
+
+/// What may be known of an access key: all but its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenInfo {
+    /// Its id.
+    pub id: String,
+    /// Its account, as 32 hex digits.
+    pub account_id: String,
+    /// What it is for.
+    pub name: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// From when on it is of no use.
+    pub expires: Option<Timestamp>,
+    /// False when it was revoked.
+    pub active: bool,
+    /// What it may do.
+    pub actions: Vec<String>,
+    /// In which buckets; empty: in all.
+    pub buckets: Vec<String>,
+    /// Under which prefixes; empty: everywhere.
+    pub prefixes: Vec<String>,
+}
+
+/// An access key that was made, with its secret, which nobody tells again.
+pub struct NewToken {
+    /// All else.
+    pub info: TokenInfo,
+    /// 64 hex digits.
+    pub secret: Zeroizing<String>,
+}
 
 /// An access key that the configuration asks for.
 pub struct SeedToken {
@@ -48,7 +107,7 @@ pub struct SeedReport {
 }
 
 impl Service {
-    pub(crate) async fn seed_token(&self, seed: &SeedToken) -> Result<SeedReport> {
+    pub(crate) async fn seed_token(self: &Arc<Self>, seed: &SeedToken) -> Result<SeedReport> {
         let (account, account_created) = self.seed_account(&seed.account).await?;
         let key = Key::Token(seed.id.clone());
         let mut requires = Requirements::default();
@@ -76,18 +135,14 @@ impl Service {
             }
         };
         if token == SeedOutcome::Created {
-            let record = Record::Token(Box::new(TokenRecord {
-                account,
+            let options = TokenOptions {
                 name: seed.account.clone(),
-                created: self.env.clock.now(),
-                expires: None,
-                active: true,
-                sealed_secret: self.secrets.seal(&self.env, &seed.id, &seed.secret),
-                actions: vec!["*".into()],
-                buckets: Vec::new(),
-                prefixes: Vec::new(),
-            }));
-            let changes = vec![Change::put(key, record)];
+                ..TokenOptions::default()
+            };
+            let record = self
+                .new_token(account, &seed.id, &seed.secret, options)
+                .await?;
+            let changes = vec![Change::put(key, Record::Token(Box::new(record)))];
             requires
                 .commit(
                     &*self.meta,
@@ -105,36 +160,207 @@ impl Service {
         })
     }
 
-    async fn seed_account(&self, name: &str) -> Result<(AccountId, bool)> {
-        let by_name = Key::AccountName(name.to_owned());
-        if let Some(Record::AccountName(id)) = self.meta.get(&by_name)? {
-            return Ok((id, false));
-        }
-        let id = AccountId(self.env.unique_id());
-        let record = AccountRecord {
-            name: name.to_owned(),
-            created: self.env.clock.now(),
-            active: true,
-        };
+    pub(crate) async fn create_token(
+        self: &Arc<Self>,
+        account: &str,
+        options: TokenOptions,
+    ) -> Result<NewToken> {
+        let account = self.account_of(account)?;
+        check(&options)?;
+        let bytes: Zeroizing<[u8; 32]> = Zeroizing::new(self.env.random());
+        let secret = Zeroizing::new(hex(&*bytes));
+        let id = uuid(self.env.random());
+        let record = self.new_token(account, &id, &secret, options).await?;
         let mut requires = Requirements::default();
+        let key = Key::Token(id.clone());
         requires.add(
-            Precondition::Absent(by_name.clone()),
+            Precondition::Absent(key.clone()),
             ErrorKind::InternalError,
-            "Another process is making the same account: start again.",
+            "A random id was drawn twice: try again.",
         );
-        let changes = vec![
-            Change::put(Key::Account(id), Record::Account(record)),
-            Change::put(by_name, Record::AccountName(id)),
-        ];
-        requires
-            .commit(
-                &*self.meta,
-                Transaction {
-                    changes,
-                    ..Transaction::default()
-                },
-            )
-            .await?;
-        Ok((id, true))
+        requires.add(
+            Precondition::Exists(Key::Account(account)),
+            ErrorKind::NoSuchAccount,
+            "The account was removed meanwhile.",
+        );
+        let info = info(&id, &record);
+        let changes = vec![Change::put(key, Record::Token(Box::new(record)))];
+        let transaction = Transaction {
+            changes,
+            ..Transaction::default()
+        };
+        requires.commit(&*self.meta, transaction).await?;
+        Ok(NewToken { info, secret })
     }
+
+    async fn new_token(
+        self: &Arc<Self>,
+        account: AccountId,
+        id: &str,
+        secret: &Zeroizing<String>,
+        options: TokenOptions,
+    ) -> Result<TokenRecord> {
+        let (env, text) = (self.env.clone(), secret.clone());
+        let secret_hash = blocking(move || auth::hash(&env, &text)).await?;
+        let actions = match options.actions.is_empty() {
+            true => vec![Grant::All],
+            false => options.actions,
+        };
+        Ok(TokenRecord {
+            account,
+            name: options.name,
+            created: self.env.clock.now(),
+            expires: options.expires,
+            active: true,
+            sealed_secret: self.secrets.seal(&self.env, id, secret),
+            key_id: self.secrets.key_id(),
+            secret_hash,
+            actions: actions
+                .iter()
+                .map(|grant| grant.name().to_owned())
+                .collect(),
+            buckets: options.buckets.iter().map(ToString::to_string).collect(),
+            prefixes: options.prefixes,
+        })
+    }
+
+    pub(crate) fn tokens(&self, account: Option<&str>) -> Result<Vec<TokenInfo>> {
+        let account = account.map(|id| self.account_of(id)).transpose()?;
+        let mut all = Vec::new();
+        self.each_token(|id, token| {
+            if account.is_none_or(|account| token.account == account) {
+                all.push(info(id, token));
+            }
+        })?;
+        Ok(all)
+    }
+
+    /// All access keys, in the order of their ids.
+    pub(crate) fn each_token(&self, mut each: impl FnMut(&str, &TokenRecord)) -> Result<()> {
+        let to = after_prefix(&[tag::TOKEN]);
+        let mut from = Some(vec![tag::TOKEN]);
+        while let Some(start) = from.take() {
+            let rows = self.meta.scan(&start, to.as_deref(), PAGE)?;
+            for (key, record) in &rows.rows {
+                if let (Ok(Key::Token(id)), Record::Token(token)) = (Key::decode(key), record) {
+                    each(&id, token);
+                }
+            }
+            from = rows.next;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn token(&self, id: &str) -> Result<TokenInfo> {
+        self.token_record(id).map(|token| info(id, &token))
+    }
+
+    fn token_record(&self, id: &str) -> Result<Box<TokenRecord>> {
+        match self.meta.get(&Key::Token(id.to_owned()))? {
+            Some(Record::Token(token)) => Ok(token),
+            _ => Err(Error::new(
+                ErrorKind::NoSuchToken,
+                format!("There is no access key {id}."),
+            )),
+        }
+    }
+
+    /// Revokes an access key; one that is revoked already stays so.
+    pub(crate) async fn revoke_token(&self, id: &str) -> Result<()> {
+        for _ in 0..TRIES_MAX {
+            let old = self.token_record(id)?;
+            if !old.active {
+                return Ok(());
+            }
+            let revoked = TokenRecord {
+                active: false,
+                ..(*old).clone()
+            };
+            match self.replace_token(id, old, revoked).await {
+                Err(error) if error.kind() == ErrorKind::OperationAborted => {}
+                done => return done,
+            }
+        }
+        Err(busy())
+    }
+
+    /// Puts a record in the place of one that was read; [`ErrorKind::OperationAborted`] when it has changed since.
+    pub(super) async fn replace_token(
+        &self,
+        id: &str,
+        old: Box<TokenRecord>,
+        new: TokenRecord,
+    ) -> Result<()> {
+        let key = Key::Token(id.to_owned());
+        let mut requires = Requirements::default();
+        let is = Precondition::Is(key.clone(), Box::new(Record::Token(old)));
+        requires.add(is, ErrorKind::OperationAborted, busy().context());
+        let transaction = Transaction {
+            changes: vec![Change::put(key, Record::Token(Box::new(new)))],
+            // A full disk is no reason to leave a key in use.
+            upkeep: true,
+            ..Transaction::default()
+        };
+        requires.commit(&*self.meta, transaction).await
+    }
+}
+
+fn busy() -> Error {
+    Error::new(
+        ErrorKind::OperationAborted,
+        "The access key is being changed by others: try again.",
+    )
+}
+
+fn check(options: &TokenOptions) -> Result<()> {
+    let refuse = |why: String| Err(Error::new(ErrorKind::InvalidArgument, why));
+    if options.name.len() > NAME_BYTES_MAX {
+        return refuse(format!("A name has at most {NAME_BYTES_MAX} bytes."));
+    }
+    if options.buckets.len() > SCOPES_MAX || options.prefixes.len() > SCOPES_MAX {
+        return refuse(format!(
+            "An access key is limited to at most {SCOPES_MAX} buckets and {SCOPES_MAX} prefixes."
+        ));
+    }
+    if options.actions.len() > SCOPES_MAX {
+        return refuse("An action is named once.".to_owned());
+    }
+    let is_prefix = |prefix: &String| (1..=KEY_BYTES_MAX).contains(&prefix.len());
+    match options.prefixes.iter().all(is_prefix) {
+        true => Ok(()),
+        false => refuse(format!("A prefix has 1 to {KEY_BYTES_MAX} bytes.")),
+    }
+}
+
+fn info(id: &str, token: &TokenRecord) -> TokenInfo {
+    TokenInfo {
+        id: id.to_owned(),
+        account_id: token.account.to_string(),
+        name: token.name.clone(),
+        created: token.created,
+        expires: token.expires,
+        active: token.active,
+        actions: token.actions.clone(),
+        buckets: token.buckets.clone(),
+        prefixes: token.prefixes.clone(),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A random UUID (RFC 9562, version 4).
+fn uuid(mut bytes: [u8; 16]) -> String {
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let text = hex(&bytes);
+    let parts = [
+        &text[..8],
+        &text[8..12],
+        &text[12..16],
+        &text[16..20],
+        &text[20..],
+    ];
+    parts.join("-")
 }

@@ -191,6 +191,16 @@ fn holds(state: &State, precondition: &Precondition, moves_seen: u64) -> bool {
         Precondition::Is(key, record) => {
             row(key).is_some_and(|row| check::same(record, row)) && state.moves(key) == moves_seen
         }
+        Precondition::Within {
+            bucket,
+            key,
+            size,
+            quota,
+        } => {
+            let sizes = objects(state, *bucket).map(|(_, object)| object.record.size);
+            let old = object(key).map_or(0, |object| object.record.size);
+            sizes.sum::<u64>() - old + size <= *quota
+        }
         Precondition::PartsAre(id, changes) => state.changes(*id) == Some(*changes),
     }
 }

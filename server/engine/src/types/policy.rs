@@ -76,7 +76,11 @@ pub enum Effect {
 #[serde(deny_unknown_fields)]
 pub struct PolicyConditions {
     /// Only for callers from these networks (CIDR, or a single address); empty: from anywhere.
-    #[serde(default, deserialize_with = "networks", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "networks",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub ip_whitelist: Vec<IpNet>,
 }
 
@@ -296,26 +300,53 @@ mod tests {
     #[test]
     fn what_would_be_ignored_is_refused() {
         for (json, why) in [
-            (r#"{"version":"2012-10-17","statements":[]}"#.into(), "2012-10-17"),
-            (r#"{"statements":[]}"#.into(), "version"),
-            (with(r#"{"effect":"maybe","actions":["*"],"subjects":["*"]}"#), "maybe"),
-            (with(r#"{"effect":"allow","actions":["object:read"],"subjects":["*"]}"#), "object:read"),
-            (with(r#"{"effect":"allow","actions":[],"subjects":["*"]}"#), "statement 1 has no actions"),
-            (with(r#"{"effect":"allow","actions":["*"]}"#), "statement 1 has no subjects"),
-            (with(r#"{"effect":"allow","actions":["*"],"subjects":["*"],"prefix":["x"]}"#), "prefix"),
             (
-                with(r#"{"effect":"allow","actions":["*"],"subjects":["*"],"conditions":{"ip_whitelist":["10.0.0.0/33"]}}"#),
+                r#"{"version":"2012-10-17","statements":[]}"#.into(),
+                "2012-10-17",
+            ),
+            (r#"{"statements":[]}"#.into(), "version"),
+            (
+                with(r#"{"effect":"maybe","actions":["*"],"subjects":["*"]}"#),
+                "maybe",
+            ),
+            (
+                with(r#"{"effect":"allow","actions":["object:read"],"subjects":["*"]}"#),
+                "object:read",
+            ),
+            (
+                with(r#"{"effect":"allow","actions":[],"subjects":["*"]}"#),
+                "statement 1 has no actions",
+            ),
+            (
+                with(r#"{"effect":"allow","actions":["*"]}"#),
+                "statement 1 has no subjects",
+            ),
+            (
+                with(r#"{"effect":"allow","actions":["*"],"subjects":["*"],"prefix":["x"]}"#),
+                "prefix",
+            ),
+            (
+                with(
+                    r#"{"effect":"allow","actions":["*"],"subjects":["*"],"conditions":{"ip_whitelist":["10.0.0.0/33"]}}"#,
+                ),
                 "10.0.0.0/33",
             ),
             (
-                with(r#"{"effect":"deny","actions":["*"],"subjects":["*"],"conditions":{"ip_whitelist":[]}}"#),
+                with(
+                    r#"{"effect":"deny","actions":["*"],"subjects":["*"],"conditions":{"ip_whitelist":[]}}"#,
+                ),
                 "without networks",
             ),
             (
-                with(r#"{"effect":"deny","actions":["*"],"subjects":["*"],"conditions":{"time":"noon"}}"#),
+                with(
+                    r#"{"effect":"deny","actions":["*"],"subjects":["*"],"conditions":{"time":"noon"}}"#,
+                ),
                 "time",
             ),
-            (format!("{{\"version\":\"{}\"}}", "x".repeat(POLICY_BYTES_MAX)), "bytes"),
+            (
+                format!("{{\"version\":\"{}\"}}", "x".repeat(POLICY_BYTES_MAX)),
+                "bytes",
+            ),
             (String::new(), "EOF"),
         ] {
             let refusal = refusal(&json);
@@ -330,7 +361,14 @@ mod tests {
         assert_eq!(text("::1").as_deref(), Some("::1/128"));
         assert_eq!(text("::ffff:10.1.2.3").as_deref(), Some("10.1.2.3/32"));
         assert_eq!(text("10.1.2.3/8").as_deref(), Some("10.0.0.0/8"));
-        for bad in ["", "10.0.0", "10.0.0.0/", "10.0.0.0/-1", "::/129", "localhost"] {
+        for bad in [
+            "",
+            "10.0.0",
+            "10.0.0.0/",
+            "10.0.0.0/-1",
+            "::/129",
+            "localhost",
+        ] {
             assert_eq!(text(bad), None, "{bad}");
         }
     }

@@ -122,7 +122,10 @@ mod tests {
         assert_eq!(decode(&mut r).unwrap(), policy);
         r.finish().unwrap();
         for end in 0..bytes.len() {
-            assert!(decode(&mut Reader::new("policy", &bytes[..end])).is_err(), "{end}");
+            assert!(
+                decode(&mut Reader::new("policy", &bytes[..end])).is_err(),
+                "{end}"
+            );
         }
     }
 

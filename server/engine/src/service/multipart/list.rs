@@ -1,7 +1,7 @@
 //! Listings of open uploads and of their parts.
 
 use crate::{
-    auth::{Action, Place, Caller},
+    auth::{self, Action, Caller, Place},
     error::Result,
     meta::{
         above,
@@ -48,7 +48,13 @@ impl Service {
         name: &BucketName,
         options: &ListUploadsOptions,
     ) -> Result<UploadPage> {
-        let bucket = self.bucket(caller, Action::MultipartCreate, name, Place::Under(&options.prefix))?;
+        let bucket = self.bucket(
+            caller,
+            Action::MultipartCreate,
+            name,
+            Place::Under(&options.prefix),
+        )?;
+        let hidden = auth::hidden(caller, Action::MultipartCreate, &bucket, &options.prefix);
         let limit = options.max_uploads.min(LIST_PAGE_MAX);
         let mut entries = Vec::new();
         let to = after_prefix(&Key::upload_prefix(bucket.id, &options.prefix));
@@ -65,6 +71,10 @@ impl Service {
                 else {
                     continue;
                 };
+                if let Some(hidden) = hidden.iter().find(|hidden| key.starts_with(&***hidden)) {
+                    from = after_prefix(&Key::upload_prefix(bucket.id, hidden));
+                    break;
+                }
                 if let Some(common) = options.common_prefix(&key) {
                     // The rest of the page lies behind it.
                     from = after_prefix(&Key::upload_prefix(bucket.id, common));

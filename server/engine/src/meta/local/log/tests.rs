@@ -14,8 +14,8 @@ use crate::{
         },
     },
     types::{
-        Checksum, ChecksumAlgorithm, ChecksumType, ContentHeaders, ETag, Tag, Tags, Timestamp,
-        UploadId,
+        Checksum, ChecksumAlgorithm, ChecksumType, ContentHeaders, ETag, Policy, Tag, Tags,
+        Timestamp, UploadId,
     },
 };
 
@@ -385,8 +385,13 @@ fn rows() -> Vec<(Key, Record)> {
         owner: AccountId(2),
         created: Timestamp(3),
         public_read: true,
-        quota_bytes: None,
-        policy: None,
+        quota_bytes: Some(7),
+        policy: Some(Arc::new(
+            Policy::parse(
+                br#"{"version":"2024-01-01","statements":[{"effect":"deny","actions":["*"],"subjects":["t"]}]}"#,
+            )
+            .unwrap(),
+        )),
     });
     let account = Record::Account(AccountRecord {
         name: "me".into(),
@@ -400,6 +405,8 @@ fn rows() -> Vec<(Key, Record)> {
         expires: Some(Timestamp(4)),
         active: false,
         sealed_secret: vec![5; 40],
+        key_id: [6; 8],
+        secret_hash: "$2b$10$".into(),
         actions: vec!["object:get".into()],
         buckets: vec!["b".into(), "c".into()],
         prefixes: Vec::new(),
