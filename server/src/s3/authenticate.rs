@@ -136,9 +136,9 @@ impl Proof {
     }
 
     /// The same, from this address.
-    pub(crate) fn from_address(self, address: IpAddr) -> Self {
+    pub(crate) fn at_address(self, address: IpAddr) -> Self {
         Self {
-            caller: self.caller.from_address(address),
+            caller: self.caller.at_address(address),
             ..self
         }
     }

@@ -172,7 +172,7 @@ impl S3 {
             }
             proof => (proof?, None),
         };
-        let proof = proof.from_address(context.peer);
+        let proof = proof.at_address(context.peer);
         if !proof.caller.is_anonymous() {
             context.token_id = Some(proof.caller.token_id().to_owned());
         }

@@ -53,7 +53,7 @@ impl Caller {
 
     /// The same, calling from this address. Without one no allow statement with a condition holds, and every deny
     /// statement with one does.
-    pub fn from_address(self, address: IpAddr) -> Self {
+    pub fn at_address(self, address: IpAddr) -> Self {
         Self {
             address: Some(address.to_canonical()),
             ..self

@@ -171,9 +171,9 @@ fn an_allow_statement_lets_in_below_its_prefixes_from_its_networks_and_a_deny_st
     let near = |caller: &Caller| {
         caller
             .clone()
-            .from_address("::ffff:10.1.2.3".parse().unwrap())
+            .at_address("::ffff:10.1.2.3".parse().unwrap())
     };
-    let far = |caller: &Caller| caller.clone().from_address("192.0.2.1".parse().unwrap());
+    let far = |caller: &Caller| caller.clone().at_address("192.0.2.1".parse().unwrap());
     let (nobody, other, owner) = (Caller::anonymous(), caller(2, &["*"]), caller(1, &["*"]));
     let (public, secret, else_where) = (key("public/a"), key("secret/a"), key("other"));
     for stranger in [&nobody, &other] {

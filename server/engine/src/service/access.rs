@@ -186,7 +186,7 @@ impl Service {
         };
         let caller = match question.address {
             None => caller,
-            Some(address) => caller.from_address(address),
+            Some(address) => caller.at_address(address),
         };
         let place = match (&question.key, &question.prefix) {
             (Some(key), _) => Place::Key(key),
