@@ -3,9 +3,12 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jay_engine::{
-    BucketName, BucketOptions, Caller, Engine, EngineConfig, ErrorKind, Link, ListOptions,
-    ObjectKey, PutOptions, SeedToken, Select,
+    Action, BucketName, BucketOptions, Caller, CopyOptions, CopySource, Engine, EngineConfig,
+    ErrorKind, Grant, Link, ListEntry, ListOptions, ObjectKey, OldSecret, OpenError, Policy,
+    PutOptions, Question, ReadConditions, Reason, RekeyReport, Result, SeedToken, Select,
+    Timestamp, TokenOptions, rekey,
 };
+use zeroize::Zeroizing;
 
 const SECRET: &str = "a signing secret of at least 32 bytes";
 
@@ -44,14 +47,14 @@ async fn wrong_secrets_and_unknown_ids_look_alike() {
     let dir = tempfile::tempdir().unwrap();
     let (engine, caller) = open(dir.path()).await;
     assert_eq!(caller.token_id(), "key");
-    let refused = |id, secret| {
+    let refused = async |id, secret| {
         let error = engine.bearer(id, secret).await.unwrap_err();
         (error.kind(), error.context().to_owned())
     };
-    let wrong = refused("key", "a:secre");
+    let wrong = refused("key", "a:secre").await;
     assert_eq!(wrong.0, ErrorKind::AccessDenied);
     for (id, secret) in [("key", ""), ("other", "a:secret"), ("other", ""), ("", "")] {
-        assert_eq!(refused(id, secret), wrong, "{id}:{secret}");
+        assert_eq!(refused(id, secret).await, wrong, "{id}:{secret}");
     }
 }
 
@@ -117,7 +120,10 @@ async fn a_public_bucket_can_be_read_by_all() {
     let dir = tempfile::tempdir().unwrap();
     let (engine, caller) = open(dir.path()).await;
     let (public, nobody) = (name("public"), Caller::anonymous());
-    let options = BucketOptions { public_read: true };
+    let options = BucketOptions {
+        public_read: true,
+        ..BucketOptions::default()
+    };
     engine
         .create_bucket_with(&caller, &public, options)
         .await
@@ -244,4 +250,422 @@ async fn flags_race_with_deletion() {
         }
         engine.delete_bucket(&caller, &bucket).await.unwrap();
     }
+}
+
+async fn try_put(
+    engine: &Engine,
+    caller: &Caller,
+    bucket: &BucketName,
+    text: &str,
+    size: usize,
+) -> Result<()> {
+    let options = PutOptions {
+        size: Some(size as u64),
+        ..PutOptions::default()
+    };
+    let put = engine.put_object(caller, bucket, &key(text), options).await;
+    let mut put = put?;
+    put.write(vec![7; size].into()).await?;
+    put.finish(None).await.map(drop)
+}
+
+async fn get(engine: &Engine, caller: &Caller, bucket: &BucketName, text: &str) -> Result<()> {
+    let key = key(text);
+    let got = engine.get_object(caller, bucket, &key, Select::Whole);
+    got.await.map(drop)
+}
+
+async fn list(
+    engine: &Engine,
+    caller: &Caller,
+    bucket: &BucketName,
+    prefix: &str,
+    delimiter: Option<&str>,
+) -> Result<Vec<String>> {
+    let options = ListOptions {
+        prefix: prefix.into(),
+        delimiter: delimiter.map(str::to_owned),
+        max_keys: 100,
+        ..ListOptions::default()
+    };
+    let page = engine.list_objects(caller, bucket, &options).await?;
+    let text = |entry: &ListEntry| match entry {
+        ListEntry::Object(object) => object.key.as_str().to_owned(),
+        ListEntry::CommonPrefix(prefix) => prefix.clone(),
+    };
+    Ok(page.entries.iter().map(text).collect())
+}
+
+fn kind<T>(result: Result<T>) -> Option<ErrorKind> {
+    result.err().map(|error| error.kind())
+}
+
+#[tokio::test]
+async fn access_keys_are_limited_revoked_and_expire() {
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, _) = open(dir.path()).await;
+    let account = engine.create_account("team").await.unwrap();
+    let twin = engine.create_account("team").await.unwrap();
+    assert_ne!(account.id, twin.id, "names need not be unique");
+    let actions = [
+        Grant::One(Action::ObjectGet),
+        Grant::One(Action::ObjectList),
+    ];
+    let options = TokenOptions {
+        name: "reader".into(),
+        actions: actions.into(),
+        buckets: vec![name("public-assets")],
+        prefixes: vec!["images/".into()],
+        expires: None,
+    };
+    let reader = engine.create_token(&account.id, options).await.unwrap();
+    assert_eq!((reader.secret.len(), reader.info.id.len()), (64, 36));
+    let writer = engine
+        .create_token(&account.id, TokenOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(writer.info.actions, ["*"], "no actions mean all");
+    let writing = engine
+        .bearer(&writer.info.id, &writer.secret)
+        .await
+        .unwrap();
+    let assets = name("public-assets");
+    engine.create_bucket(&writing, &assets).await.unwrap();
+    for text in ["images/a", "other/b"] {
+        put(&engine, &writing, &assets, text).await;
+    }
+    let reading = engine
+        .bearer(&reader.info.id, &reader.secret)
+        .await
+        .unwrap();
+    assert_eq!(
+        kind(get(&engine, &reading, &assets, "images/a").await),
+        None
+    );
+    let denied = Some(ErrorKind::AccessDenied);
+    assert_eq!(
+        kind(get(&engine, &reading, &assets, "other/b").await),
+        denied
+    );
+    assert_eq!(
+        kind(try_put(&engine, &reading, &assets, "images/c", 3).await),
+        denied
+    );
+    assert_eq!(
+        kind(list(&engine, &reading, &assets, "", None).await),
+        denied
+    );
+    assert_eq!(
+        list(&engine, &reading, &assets, "images/", None)
+            .await
+            .unwrap(),
+        ["images/a"]
+    );
+    assert_eq!(
+        engine.list_tokens(Some(&account.id)).await.unwrap().len(),
+        2
+    );
+    assert_eq!(engine.list_tokens(Some(&twin.id)).await.unwrap(), []);
+
+    engine.revoke_token(&reader.info.id).await.unwrap();
+    engine.revoke_token(&reader.info.id).await.unwrap();
+    assert_eq!(
+        kind(engine.bearer(&reader.info.id, &reader.secret).await),
+        denied
+    );
+    let unknown = Some(ErrorKind::InvalidAccessKeyId);
+    assert_eq!(
+        kind(engine.signing_key(&reader.info.id, "20260101", "r")),
+        unknown
+    );
+    assert!(!engine.get_token(&reader.info.id).await.unwrap().active);
+    assert_eq!(
+        kind(engine.revoke_token("none").await),
+        Some(ErrorKind::NoSuchToken)
+    );
+    engine.set_account_active(&account.id, false).await.unwrap();
+    assert_eq!(
+        kind(engine.bearer(&writer.info.id, &writer.secret).await),
+        denied
+    );
+    engine.set_account_active(&account.id, true).await.unwrap();
+    assert!(engine.bearer(&writer.info.id, &writer.secret).await.is_ok());
+
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_millis() as u64;
+    let brief = TokenOptions {
+        expires: Some(Timestamp(now + 300)),
+        ..TokenOptions::default()
+    };
+    let brief = engine.create_token(&account.id, brief).await.unwrap();
+    assert!(engine.bearer(&brief.info.id, &brief.secret).await.is_ok());
+    tokio::time::sleep(std::time::Duration::from_millis(350)).await;
+    assert_eq!(
+        kind(engine.bearer(&brief.info.id, &brief.secret).await),
+        denied
+    );
+    let nobodys = engine.create_token("0123", TokenOptions::default()).await;
+    assert_eq!(kind(nobodys), Some(ErrorKind::NoSuchAccount));
+}
+
+#[tokio::test]
+async fn a_body_that_was_long_on_its_way_needs_a_key_that_still_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, _) = open(dir.path()).await;
+    let account = engine.create_account("team").await.unwrap();
+    let token = engine
+        .create_token(&account.id, TokenOptions::default())
+        .await
+        .unwrap();
+    let caller = engine.bearer(&token.info.id, &token.secret).await.unwrap();
+    let bucket = name("bucket");
+    engine.create_bucket(&caller, &bucket).await.unwrap();
+    let options = PutOptions::default();
+    let mut slow = engine
+        .put_object(&caller, &bucket, &key("slow"), options)
+        .await
+        .unwrap();
+    slow.write("some".into()).await.unwrap();
+    engine.revoke_token(&token.info.id).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    assert_eq!(kind(slow.finish(None).await), Some(ErrorKind::AccessDenied));
+}
+
+#[tokio::test]
+async fn policies_govern_listings_and_copies_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, owner) = open(dir.path()).await;
+    let bucket = name("bucket");
+    engine.create_bucket(&owner, &bucket).await.unwrap();
+    for text in ["a", "public/x", "secret/x", "secret/y", "z"] {
+        put(&engine, &owner, &bucket, text).await;
+    }
+    let policy = r#"{"version":"2024-01-01","statements":[
+        {"effect":"allow","actions":["object:get","object:list"],"prefixes":["public/"],"subjects":["*"]},
+        {"effect":"deny","actions":["*"],"prefixes":["secret/"],"subjects":["*"]}]}"#;
+    let policy = Policy::parse(policy.as_bytes()).unwrap();
+    let none = engine.get_bucket_policy(&owner, &bucket).await;
+    assert_eq!(kind(none), Some(ErrorKind::NoSuchBucketPolicy));
+    engine
+        .put_bucket_policy(&owner, &bucket, policy.clone())
+        .await
+        .unwrap();
+    let anonymous = Caller::anonymous();
+    assert_eq!(
+        kind(get(&engine, &anonymous, &bucket, "public/x").await),
+        None
+    );
+    assert_eq!(
+        list(&engine, &anonymous, &bucket, "public/", None)
+            .await
+            .unwrap(),
+        ["public/x"]
+    );
+    let denied = Some(ErrorKind::AccessDenied);
+    for text in ["a", "secret/x"] {
+        assert_eq!(kind(get(&engine, &anonymous, &bucket, text).await), denied);
+    }
+    assert_eq!(
+        list(&engine, &owner, &bucket, "", None).await.unwrap(),
+        ["a", "public/x", "z"]
+    );
+    assert_eq!(
+        list(&engine, &owner, &bucket, "", Some("/")).await.unwrap(),
+        ["a", "z", "public/"]
+            .map(String::from)
+            .into_iter()
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .collect::<Vec<_>>()
+    );
+    assert_eq!(
+        kind(list(&engine, &owner, &bucket, "secret/", None).await),
+        denied
+    );
+    let source = CopySource {
+        bucket: bucket.clone(),
+        key: key("secret/x"),
+        conditions: ReadConditions::default(),
+    };
+    let target = key("out");
+    let copied = engine.copy_object(&owner, &source, &bucket, &target, CopyOptions::default());
+    assert_eq!(kind(copied.await), denied);
+    let gone = engine
+        .delete_objects(&owner, &bucket, &[key("secret/x"), key("z")])
+        .await
+        .unwrap();
+    assert_eq!(
+        gone.into_iter().map(kind).collect::<Vec<_>>(),
+        [denied, None]
+    );
+    let question = Question {
+        token_id: Some("key".into()),
+        action: Grant::One(Action::ObjectGet),
+        bucket: bucket.clone(),
+        key: Some(key("secret/x")),
+        prefix: None,
+        address: None,
+    };
+    assert_eq!(engine.explain(&question).await.unwrap(), Reason::Denied(1));
+    assert_eq!(
+        *engine.get_bucket_policy(&owner, &bucket).await.unwrap(),
+        policy
+    );
+    engine.close().unwrap();
+
+    // It is there after a restart.
+    let (engine, owner) = open(dir.path()).await;
+    assert_eq!(
+        *engine.get_bucket_policy(&owner, &bucket).await.unwrap(),
+        policy
+    );
+    engine.delete_bucket_policy(&owner, &bucket).await.unwrap();
+    assert_eq!(kind(get(&engine, &owner, &bucket, "secret/x").await), None);
+    assert_eq!(
+        kind(get(&engine, &anonymous, &bucket, "public/x").await),
+        denied
+    );
+}
+
+#[tokio::test]
+async fn a_quota_is_kept_whoever_writes_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, owner) = open(dir.path()).await;
+    let bucket = name("bucket");
+    engine.create_bucket(&owner, &bucket).await.unwrap();
+    let operator = Caller::operator();
+    let by_owner = engine.put_bucket_quota(&owner, &bucket, Some(1)).await;
+    assert_eq!(kind(by_owner), Some(ErrorKind::AccessDenied));
+    engine
+        .put_bucket_quota(&operator, &bucket, Some(1000))
+        .await
+        .unwrap();
+    let over = Some(ErrorKind::QuotaExceeded);
+    assert_eq!(
+        kind(try_put(&engine, &owner, &bucket, "large", 1001).await),
+        over
+    );
+    let puts: Vec<_> = (0..20)
+        .map(|i| {
+            let (engine, owner, bucket) = (engine.clone(), owner.clone(), bucket.clone());
+            tokio::spawn(async move {
+                let text = format!("k{i}");
+                try_put(&engine, &owner, &bucket, &text, 100)
+                    .await
+                    .map(|()| text)
+            })
+        })
+        .collect();
+    let mut stored = Vec::new();
+    for put in puts {
+        stored.extend(put.await.unwrap().ok());
+    }
+    let [first, second] = [&stored[0], &stored[1]];
+    assert_eq!(stored.len(), 10);
+    assert_eq!(
+        engine.bucket_usage(&owner, &bucket).await.unwrap().bytes,
+        1000
+    );
+    assert_eq!(
+        kind(try_put(&engine, &owner, &bucket, first, 100).await),
+        None,
+        "in place of itself"
+    );
+    assert_eq!(
+        kind(try_put(&engine, &owner, &bucket, first, 101).await),
+        over
+    );
+    let source = CopySource {
+        bucket: bucket.clone(),
+        key: key(second),
+        conditions: ReadConditions::default(),
+    };
+    let target = key("copy");
+    let copied = engine.copy_object(&owner, &source, &bucket, &target, CopyOptions::default());
+    assert_eq!(kind(copied.await), over);
+    engine
+        .put_bucket_quota(&operator, &bucket, None)
+        .await
+        .unwrap();
+    assert_eq!(
+        kind(try_put(&engine, &owner, &bucket, "more", 5000).await),
+        None
+    );
+}
+
+#[tokio::test]
+async fn a_new_signing_secret_takes_over_all_access_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, _) = open(dir.path()).await;
+    let account = engine.create_account("team").await.unwrap();
+    let token = engine
+        .create_token(&account.id, TokenOptions::default())
+        .await
+        .unwrap();
+    let before = engine
+        .signing_key(&token.info.id, "20260101", "r")
+        .unwrap()
+        .1;
+    engine.close().unwrap();
+    let new = "another signing secret of 32 bytes, at least";
+    let config = || EngineConfig::new(dir.path(), new);
+    assert!(matches!(
+        Engine::open(config()),
+        Err(OpenError::WrongSecret)
+    ));
+    let wrong = OldSecret::Is(Zeroizing::new("this was never the signing secret".into()));
+    assert!(matches!(
+        rekey(config(), wrong).await,
+        Err(OpenError::WrongSecret)
+    ));
+    let old = OldSecret::Is(Zeroizing::new(SECRET.into()));
+    let report = rekey(config(), old.clone()).await.unwrap();
+    assert_eq!(
+        report,
+        RekeyReport {
+            resealed: 2,
+            ..RekeyReport::default()
+        }
+    );
+    let again = rekey(config(), old).await.unwrap();
+    assert_eq!(
+        again,
+        RekeyReport {
+            unchanged: 2,
+            ..RekeyReport::default()
+        }
+    );
+    let engine = Engine::open(config()).unwrap();
+    let after = engine
+        .signing_key(&token.info.id, "20260101", "r")
+        .unwrap()
+        .1;
+    assert_eq!(before.as_bytes(), after.as_bytes());
+    assert!(engine.bearer(&token.info.id, &token.secret).await.is_ok());
+    engine.close().unwrap();
+
+    // The signing secret is lost: who brings the secret itself still gets in, signatures do not.
+    let third = || EngineConfig::new(dir.path(), "a third signing secret, 32 bytes or more");
+    let report = rekey(third(), OldSecret::Lost).await.unwrap();
+    assert_eq!(
+        report,
+        RekeyReport {
+            given_up: 2,
+            ..RekeyReport::default()
+        }
+    );
+    let engine = Engine::open(third()).unwrap();
+    for _ in 0..2 {
+        assert!(engine.bearer(&token.info.id, &token.secret).await.is_ok());
+        assert!(
+            engine
+                .bearer(&token.info.id, &token.secret[..63])
+                .await
+                .is_err()
+        );
+    }
+    assert!(engine.signing_key(&token.info.id, "20260101", "r").is_err());
+    engine.close().unwrap();
 }
