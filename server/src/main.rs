@@ -4,7 +4,6 @@
 
 mod admin;
 mod cli;
-mod config;
 mod credentials;
 mod listener;
 mod log;
@@ -14,9 +13,11 @@ mod s3;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use jay_server::config;
 
 fn main() -> ExitCode {
-    match cli::Cli::parse().run() {
+    let args = config::args::with_double_dashes(std::env::args_os(), &["config-file"]);
+    match cli::Cli::parse_from(args).run() {
         Ok(code) => code,
         Err(error) => {
             eprintln!("jay: {error:#}");

@@ -101,12 +101,12 @@ pub struct RestoreArgs {
 }
 
 /// Does what was asked; an error also when something is missing or damaged.
-pub fn run(command: BackupCommand) -> anyhow::Result<()> {
+pub fn run(command: BackupCommand, config_file: Option<&Path>) -> anyhow::Result<()> {
     match command {
-        BackupCommand::Create(args) => create(&args, &Config::from_env()?),
+        BackupCommand::Create(args) => create(&args, &Config::load(config_file)?),
         BackupCommand::List(args) => list(&args),
         BackupCommand::Verify(args) => verify(&args),
-        BackupCommand::Restore(args) => restore(&args, &Config::from_env()?),
+        BackupCommand::Restore(args) => restore(&args, &Config::load(config_file)?),
     }
 }
 

@@ -4,7 +4,7 @@
 //! checks, asked by its admin port. `--accept-loss` is the one thing here that writes: it gives up what cannot be
 //! read of a damaged log, so that the rest is served again.
 
-use std::{io::Write as _, process::ExitCode};
+use std::{io::Write as _, path::Path, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 use jay_engine::{Acceptance, LogHole, OpenError, meta::key::Key};
@@ -37,10 +37,10 @@ pub struct FsckArgs {
 }
 
 /// Checks, and tells what was found: exit code 0 when nothing, 1 when something, 2 when it could not be looked.
-pub fn run(args: &FsckArgs) -> anyhow::Result<ExitCode> {
+pub fn run(args: &FsckArgs, config_file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let done = match args.accept_loss.is_empty() {
-        true => check(args),
-        false => accept(args),
+        true => check(args, config_file),
+        false => accept(args, config_file),
     };
     match done {
         Ok(is_clean) => Ok(ExitCode::from(u8::from(!is_clean))),
@@ -51,8 +51,8 @@ pub fn run(args: &FsckArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn check(args: &FsckArgs) -> anyhow::Result<bool> {
-    let config = Config::from_env()?;
+fn check(args: &FsckArgs, config_file: Option<&Path>) -> anyhow::Result<bool> {
+    let config = Config::load(config_file)?;
     let asked = Check { fast: args.fast };
     let bar = Bar::new();
     let checked = jay_engine::fsck(&config.data_dir, asked.depth(), &mut |now| {
@@ -177,8 +177,8 @@ fn named(key: &Key) -> String {
     }
 }
 
-fn accept(args: &FsckArgs) -> anyhow::Result<bool> {
-    let config = Config::from_env()?;
+fn accept(args: &FsckArgs, config_file: Option<&Path>) -> anyhow::Result<bool> {
+    let config = Config::load(config_file)?;
     let accepted = match jay_engine::accept_loss(&config.data_dir, &args.accept_loss) {
         Ok(accepted) => Accepted::from(accepted),
         Err(OpenError::AlreadyRunning { .. }) => {

@@ -6,13 +6,14 @@
 mod backup;
 mod bar;
 mod bench;
+mod buckets;
 mod fsck;
 mod health;
 mod operator;
 mod print_config;
 mod serve;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -20,11 +21,14 @@ use crate::config::Config;
 
 /// An S3 object store that keeps what it acknowledged.
 ///
-/// Everything is configured by JAY_* variables; without any, `jay` makes its own secrets, listens on
-/// :9000 and keeps everything in ./data.
+/// Everything is configured by JAY_* variables or a YAML file; without any, `jay` makes its own secrets, listens on
+/// :9000 and keeps everything in ./data. `jay-config show` tells what is in force.
 #[derive(Parser)]
 #[command(name = "jay", version)]
 pub struct Cli {
+    /// A YAML file with settings, before that of JAY_CONFIG_FILE; variables win over it
+    #[arg(long, value_name = "PATH", global = true)]
+    config_file: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -52,12 +56,13 @@ enum Command {
 impl Cli {
     /// Does what was asked.
     pub fn run(self) -> anyhow::Result<ExitCode> {
+        let file = self.config_file.as_deref();
         match self.command.unwrap_or(Command::Serve) {
             // It has exit codes of its own.
-            Command::Fsck(args) => return fsck::run(&args),
-            Command::Serve => serve::run(Config::from_env()?),
-            Command::PrintConfig(args) => print_config::run(&args, &Config::from_env()?),
-            Command::Health => health::run(&Config::from_env()?),
+            Command::Fsck(args) => return fsck::run(&args, file),
+            Command::Serve => serve::run(Config::load(file)?),
+            Command::PrintConfig(args) => print_config::run(&args, &Config::load(file)?),
+            Command::Health => health::run(&Config::load(file)?),
             #[cfg(planted)]
             Command::PlantedFaults => {
                 crate::planted::Fault::ALL
@@ -65,7 +70,7 @@ impl Cli {
                     .for_each(|fault| println!("{fault:?}"));
                 Ok(())
             }
-            Command::Backup(command) => backup::run(command),
+            Command::Backup(command) => backup::run(command, file),
             Command::Bench(args) => tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?

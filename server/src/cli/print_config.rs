@@ -152,15 +152,13 @@ fn quoted(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Values;
+    use crate::config::Environment;
 
     #[test]
     fn lines_hold_what_clients_read() {
-        let config = Config::from_values(&Values::new(|name: &str| match name {
-            "JAY_LISTEN_ADDR" => Some(":9100".into()),
-            _ => None,
-        }))
-        .unwrap();
+        let config =
+            Config::from_environment(&Environment::from_iter([("JAY_LISTEN_ADDR", ":9100")]))
+                .unwrap();
         let connection = Connection::new(
             &config,
             "KEY".into(),

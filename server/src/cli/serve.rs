@@ -15,7 +15,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::print_config::Connection;
+use super::{buckets, print_config::Connection};
 use crate::{
     admin::{Admin, Health},
     config::{self, Config},
@@ -33,14 +33,7 @@ const ADMIN_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Serves until a signal says to stop.
 pub fn run(config: Config) -> anyhow::Result<()> {
     log::start(config.log_level);
-    for notice in &config.notices {
-        tracing::error!(
-            value = notice.value,
-            err = notice.error,
-            "invalid {}, keeping previous value",
-            notice.variable
-        );
-    }
+    config.notices.iter().for_each(config::Notice::log);
     raise_open_files_limit();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -202,10 +195,15 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
         Some((_, false)) => Origin::Kept,
         Some((_, true)) => Origin::Made,
     };
-    if let Some((credentials, _)) = made {
-        seed_made(&engine, &credentials).await?;
+    let made = made.map(|(credentials, _)| credentials);
+    if let Some(credentials) = &made {
+        seed_made(&engine, credentials).await?;
     }
     seed_configured(&engine, config.seed_token.as_ref()).await?;
+    let configured = config.seed_token.as_ref().map(|seed| seed.id.as_str());
+    if let Some(owner) = configured.or(made.as_ref().map(|made| made.access_key_id.as_str())) {
+        buckets::make(&engine, owner, &config.buckets).await?;
+    }
     Ok(Store {
         engine,
         admin_token,
@@ -249,13 +247,12 @@ impl Store {
 /// The command that shows the credentials of this store, as typed in this directory.
 fn print_config_command(config: &Config) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "jay".into());
-    let default = config::DATA_DIR.default.map(std::path::Path::new);
-    match Some(config.data_dir.as_path()) == default {
-        true => format!("{program} print-config"),
-        false => format!(
-            "JAY_DATA_DIR={} {program} print-config",
-            config.data_dir.display()
-        ),
+    let file = config.file.as_ref();
+    let file = file.map(|file| format!(" --config-file {}", file.display()));
+    let command = format!("{program}{} print-config", file.unwrap_or_default());
+    match config.is_default_data_dir() {
+        true => command,
+        false => format!("JAY_DATA_DIR={} {command}", config.data_dir.display()),
     }
 }
 

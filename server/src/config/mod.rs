@@ -1,0 +1,408 @@
+//! The one configuration of the process: which settings there are, what they mean, and what is refused.
+//!
+//! Called by the verbs of `jay` that need a setting, and by `jay-config`. [`setting`] is the table of all settings;
+//! [`values`] gathers their texts from environment, YAML file and defaults; [`Config`] is what they mean.
+//! Absent on purpose: sockets and logging. What should be logged is returned as [`Notice`]s, since the log's own
+//! level is a setting too.
+
+mod address;
+mod alias;
+pub mod args;
+pub mod convert;
+mod environment;
+mod interpolate;
+mod kind;
+mod notice;
+pub mod setting;
+pub mod show;
+pub mod validate;
+pub mod values;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use jay_engine::{BucketName, ScrubConfig, UpkeepConfig};
+use tracing::level_filters::LevelFilter;
+use zeroize::Zeroizing;
+
+pub use self::{
+    address::{ListenAddr, Origin, TrustedProxies},
+    environment::Environment,
+    kind::SECRET_BYTES_MIN,
+    notice::Notice,
+    setting::Setting,
+    values::{Values, read_file},
+};
+
+/// The region that is reported while none is configured.
+pub const REGION_DEFAULT: &str = "us-east-1";
+
+/// The configuration of one process.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the S3 port listens. Default `:9000`, which is port 9000 on every interface.
+    pub listen_addr: ListenAddr,
+    /// Where the admin port listens. Default `:9001`.
+    pub admin_addr: ListenAddr,
+    /// Where the native port is to listen; `None`: nowhere. Default `:4444`. Nothing listens there yet: the setting
+    /// is read and checked so that files which have it stay good.
+    pub native_addr: Option<ListenAddr>,
+    /// The directory that holds everything. Default `./data`.
+    pub data_dir: PathBuf,
+    /// The YAML file that settings came from, if there is one.
+    pub file: Option<PathBuf>,
+    /// Least important level that is logged: `debug`, `info`, `warn` or `error`. Default `info`, which
+    /// also stands for anything else.
+    pub log_level: LevelFilter,
+    /// Admin token and signing secret when the owner chose them; `None`: Jay makes its own and keeps
+    /// them in the data directory.
+    pub secrets: Option<Secrets>,
+    /// An access key that is made at the start if it is not there. Default none.
+    pub seed_token: Option<SeedToken>,
+    /// Buckets that are made at the start for the account of the access key. Default none.
+    pub buckets: Vec<BucketName>,
+    /// Certificate and key of the S3 and the admin port. Default none: plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// How many requests one token may make. Default 100 a second, 200 at once; `None`: as many as it likes.
+    pub rate_limit: Option<RateLimit>,
+    /// Peers whose X-Forwarded-For and X-Real-IP are believed. Default none.
+    pub trusted_proxies: TrustedProxies,
+    /// How clients reach the S3 port, for links. Default none: as the request that asks for a link did.
+    pub public_url: Option<Origin>,
+    /// The region that signatures must name. Default none: any is accepted, and us-east-1 is reported.
+    pub region: Option<String>,
+    /// Domains under which `bucket.domain` addresses a bucket. Default none: path style only.
+    pub vhost_domains: Vec<String>,
+    /// Takes the access key id of a signature as proof and does not verify the signature. Default off.
+    pub sigv4_trust_key_id: bool,
+    /// Most connections that the S3 port serves at a time; more wait in the kernel's queue. Default 4096.
+    pub connections_max: usize,
+    /// Largest body of one request, in bytes. Default none: what an object or a part may have.
+    pub request_bytes_max: Option<u64>,
+    /// Memory for bodies on their way in and out, in bytes; requests beyond it wait, 30 s at most, and are
+    /// then asked to slow down. Default 256 MiB.
+    pub buffer_bytes_max: usize,
+    /// Least size of every part but the last when a multipart upload is completed over S3, in bytes. Default
+    /// 5 MiB, as S3.
+    pub s3_min_part_size: u64,
+    /// Of the whole reads, the share whose SHA-256 is checked on top of the sums of their blocks: 0 to 1. Default 0.05.
+    pub verify_sample_rate: f64,
+    /// When and how much is collected, scrubbed and saved.
+    pub upkeep: UpkeepConfig,
+    /// How long a stop waits for requests in flight. Default 30 s.
+    pub stop_timeout: Duration,
+    /// Tells callers with a wrong signature what was signed here. Default off.
+    pub debug_signatures: bool,
+    /// What was odd about the settings, to be logged once there is a log.
+    pub notices: Vec<Notice>,
+}
+
+/// The two secrets that an owner may choose, each at least [`SECRET_BYTES_MIN`] bytes.
+#[derive(Clone)]
+pub struct Secrets {
+    /// The bearer token of the admin API.
+    pub admin_token: Zeroizing<String>,
+    /// The secret that seals token secrets in the store.
+    pub signing_secret: Zeroizing<String>,
+}
+
+/// The access key of `JAY_SEED_TOKEN_*`.
+#[derive(Clone)]
+pub struct SeedToken {
+    /// Name of the account that owns it.
+    pub account: String,
+    /// The access key id.
+    pub id: String,
+    /// The secret access key.
+    pub secret: Zeroizing<String>,
+}
+
+/// The files of TLS, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate and those above it.
+    pub cert: PathBuf,
+    /// The private key of the certificate.
+    pub key: PathBuf,
+}
+
+/// How many requests one token may make.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RateLimit {
+    /// In a second, on average; above 0.
+    pub per_second: f64,
+    /// At once, when it was quiet before; at least 1.
+    pub burst: u32,
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secrets(..)")
+    }
+}
+
+impl fmt::Debug for SeedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SeedToken({}, {}, ..)", self.account, self.id)
+    }
+}
+
+/// A setting with which no start is possible; its Display says what to do.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError(String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+fn refuse<T>(why: impl Into<String>) -> Result<T, ConfigError> {
+    Err(ConfigError(why.into()))
+}
+
+impl Config {
+    /// The configuration of this process: its environment, and the YAML file `file` or that of `JAY_CONFIG_FILE`.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::from_values(&Values::load(&Environment::of_process(), file)?)
+    }
+
+    /// The configuration that `environment` alone asks for.
+    pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
+        Self::from_values(&Values::load(environment, None)?)
+    }
+
+    /// Understands `values`, or says in one line what to correct.
+    pub fn from_values(values: &Values) -> Result<Self, ConfigError> {
+        let flag = |setting| kind::flag(values.text(setting).unwrap_or_default()) == Some(true);
+        let secrets = secrets(values, flag(&setting::REQUIRE_SECRETS))?;
+        let seed_token = seed_token(values)?;
+        Ok(Self {
+            listen_addr: address_of(values, &setting::LISTEN_ADDR)?,
+            admin_addr: address_of(values, &setting::ADMIN_ADDR)?,
+            native_addr: match values.filled(&setting::NATIVE_ADDR) {
+                Some(_) => Some(address_of(values, &setting::NATIVE_ADDR)?),
+                None => None,
+            },
+            data_dir: values.text(&setting::DATA_DIR).unwrap_or_default().into(),
+            file: values.file.clone(),
+            log_level: log_level(values.text(&setting::LOG_LEVEL).unwrap_or_default()),
+            buckets: buckets(values, seed_token.is_some() || secrets.is_none())?,
+            secrets,
+            seed_token,
+            tls: tls(values)?,
+            rate_limit: rate_limit(values)?,
+            trusted_proxies: parsed(values, &setting::TRUST_PROXY_HEADERS)?.unwrap_or_default(),
+            public_url: parsed(values, &setting::PUBLIC_URL)?,
+            region: values.filled(&setting::REGION).map(str::to_owned),
+            vhost_domains: vhost_domains(values),
+            sigv4_trust_key_id: flag(&setting::SIGV4_TRUST_KEY_ID),
+            connections_max: number(values, &setting::CONNECTIONS_MAX)?,
+            request_bytes_max: parsed(values, &setting::REQUEST_BYTES_MAX)?,
+            buffer_bytes_max: number(values, &setting::BUFFER_BYTES_MAX)?,
+            s3_min_part_size: number(values, &setting::S3_MIN_PART_SIZE)?,
+            verify_sample_rate: number(values, &setting::VERIFY_SAMPLE_RATE)?,
+            upkeep: upkeep(values)?,
+            stop_timeout: Duration::from_secs(number(values, &setting::STOP_TIMEOUT)?),
+            debug_signatures: flag(&setting::DEBUG_SIGNATURES),
+            notices: values.notices.clone(),
+        })
+    }
+
+    /// The region that clients are told.
+    pub fn region_or_default(&self) -> &str {
+        self.region.as_deref().unwrap_or(REGION_DEFAULT)
+    }
+
+    /// Whether everything is in the directory that is taken when nothing else is asked for.
+    pub fn is_default_data_dir(&self) -> bool {
+        setting::DATA_DIR.default.map(Path::new) == Some(&self.data_dir)
+    }
+}
+
+/// The value of `setting`, which [`Values`] has seen to be good, as a `T`; `None` when it has none.
+fn parsed<T: std::str::FromStr<Err: fmt::Display>>(
+    values: &Values,
+    setting: &Setting,
+) -> Result<Option<T>, ConfigError> {
+    let Some(text) = values.filled(setting) else {
+        return Ok(None);
+    };
+    match text.parse() {
+        Ok(value) => Ok(Some(value)),
+        Err(why) => refuse(format!("{} is {text:?}: {why}", values.name(setting))),
+    }
+}
+
+/// Like [`parsed`] for a setting that has a default.
+fn number<T: std::str::FromStr<Err: fmt::Display> + Default>(
+    values: &Values,
+    setting: &Setting,
+) -> Result<T, ConfigError> {
+    Ok(parsed(values, setting)?.unwrap_or_default())
+}
+
+fn address_of(values: &Values, setting: &Setting) -> Result<ListenAddr, ConfigError> {
+    let text = values.text(setting).unwrap_or_default();
+    text.parse().or_else(|why: String| {
+        let name = values.name(setting);
+        refuse(format!("{name} is {text:?}: {why}; {}", address::HELP))
+    })
+}
+
+fn upkeep(values: &Values) -> Result<UpkeepConfig, ConfigError> {
+    const HOUR: u64 = 3600;
+    let seconds = |setting, unit: u64| -> Result<Duration, ConfigError> {
+        Ok(Duration::from_secs(number::<u64>(values, setting)? * unit))
+    };
+    let config = UpkeepConfig {
+        collect_every: seconds(&setting::GC_INTERVAL, 60)?,
+        snapshot_every: seconds(&setting::SNAPSHOT_INTERVAL, 60)?,
+        upload_age_max: Some(seconds(&setting::UPLOAD_EXPIRE, HOUR)?).filter(|age| !age.is_zero()),
+        scrub_every: seconds(&setting::SCRUB_INTERVAL, HOUR)?,
+        scrub: ScrubConfig {
+            sample_rate: number(values, &setting::SCRUB_SAMPLE_RATE)?,
+            max_per_run: parsed(values, &setting::SCRUB_MAX_PER_RUN)?,
+        },
+        ..UpkeepConfig::default()
+    };
+    let bytes: i64 = number(values, &setting::SCRUB_BYTES_PER_SEC)?;
+    Ok(UpkeepConfig {
+        scrub_bytes_per_second: u64::try_from(bytes).ok().filter(|&bytes| bytes > 0),
+        ..config
+    })
+}
+
+/// A burst of 0 or less is twice the rate, at least 1.
+fn rate_limit(values: &Values) -> Result<Option<RateLimit>, ConfigError> {
+    let per_second: f64 = number(values, &setting::RATE_LIMIT)?;
+    let burst: i64 = number(values, &setting::RATE_BURST)?;
+    if per_second <= 0.0 {
+        return Ok(None);
+    }
+    let burst = match burst {
+        // A float that is too large becomes the largest number.
+        ..=0 => ((per_second * 2.0) as u32).max(1),
+        _ => u32::try_from(burst).unwrap_or(u32::MAX),
+    };
+    Ok(Some(RateLimit { per_second, burst }))
+}
+
+fn log_level(text: &str) -> LevelFilter {
+    match text.to_ascii_lowercase().as_str() {
+        "debug" => LevelFilter::DEBUG,
+        "warn" => LevelFilter::WARN,
+        "error" => LevelFilter::ERROR,
+        _ => LevelFilter::INFO,
+    }
+}
+
+/// Both secrets or none of them: one alone would be completed by one that the owner never saw.
+fn secrets(values: &Values, required: bool) -> Result<Option<Secrets>, ConfigError> {
+    let text = |setting| {
+        values
+            .text(setting)
+            .map(|text| Zeroizing::new(text.to_owned()))
+    };
+    let missing = |missing: &Setting, present: &Setting| {
+        refuse(format!(
+            "{} is not set while {} is: set both (openssl rand -hex 32), or neither and Jay makes its own",
+            missing.variable,
+            values.name(present)
+        ))
+    };
+    let (admin, signing) = (&setting::ADMIN_TOKEN, &setting::SIGNING_SECRET);
+    match (text(admin), text(signing)) {
+        (Some(admin_token), Some(signing_secret)) => Ok(Some(Secrets {
+            admin_token,
+            signing_secret,
+        })),
+        (Some(_), None) => missing(signing, admin),
+        (None, Some(_)) => missing(admin, signing),
+        (None, None) if required => refuse(format!(
+            "{} and {} are not set and {} forbids to make them: set both (openssl rand -hex 32)",
+            admin.variable,
+            signing.variable,
+            values.name(&setting::REQUIRE_SECRETS)
+        )),
+        (None, None) => Ok(None),
+    }
+}
+
+fn seed_token(values: &Values) -> Result<Option<SeedToken>, ConfigError> {
+    let all = [
+        &setting::SEED_ACCOUNT,
+        &setting::SEED_ID,
+        &setting::SEED_SECRET,
+    ];
+    match all.map(|setting| values.filled(setting)) {
+        [None, None, None] => Ok(None),
+        [Some(account), Some(id), Some(secret)] => Ok(Some(SeedToken {
+            account: account.to_owned(),
+            id: id.to_owned(),
+            secret: Zeroizing::new(secret.to_owned()),
+        })),
+        texts => {
+            let at = texts.iter().position(Option::is_none).unwrap_or_default();
+            refuse(format!(
+                "{} is not set: JAY_SEED_TOKEN_ACCOUNT, _ID and _SECRET are set all together or not at all",
+                all[at].variable
+            ))
+        }
+    }
+}
+
+/// `has_owner`: there is an access key whose account they may belong to.
+fn buckets(values: &Values, has_owner: bool) -> Result<Vec<BucketName>, ConfigError> {
+    let setting = &setting::BUCKETS;
+    let mut buckets = Vec::new();
+    for name in kind::items(values.filled(setting).unwrap_or_default()) {
+        match BucketName::parse(name) {
+            Ok(bucket) => buckets.push(bucket),
+            Err(why) => return refuse(format!("{} holds {name:?}: {why}", values.name(setting))),
+        }
+    }
+    match buckets.is_empty() || has_owner {
+        true => Ok(buckets),
+        false => refuse(format!(
+            "{} names buckets but nothing says whose: set JAY_SEED_TOKEN_ACCOUNT, _ID and _SECRET too",
+            values.name(setting)
+        )),
+    }
+}
+
+/// Both files or none: with one alone the owner wants TLS and would get none.
+fn tls(values: &Values) -> Result<Option<TlsFiles>, ConfigError> {
+    let (cert, key) = (&setting::TLS_CERT, &setting::TLS_KEY);
+    let half = |missing: &Setting, present: &Setting| {
+        refuse(format!(
+            "{} is not set while {} is: set both, or neither for plain HTTP",
+            missing.variable,
+            values.name(present)
+        ))
+    };
+    match (values.filled(cert), values.filled(key)) {
+        (Some(cert), Some(key)) => Ok(Some(TlsFiles {
+            cert: cert.into(),
+            key: key.into(),
+        })),
+        (Some(_), None) => half(key, cert),
+        (None, Some(_)) => half(cert, key),
+        (None, None) => Ok(None),
+    }
+}
+
+fn vhost_domains(values: &Values) -> Vec<String> {
+    let text = values.filled(&setting::VHOST_DOMAIN).unwrap_or_default();
+    // They were good when the values were gathered.
+    kind::domains(text).unwrap_or_default()
+}
