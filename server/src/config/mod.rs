@@ -10,8 +10,10 @@ mod alias;
 pub mod args;
 pub mod convert;
 mod environment;
+mod file;
 mod interpolate;
 mod kind;
+mod meaning;
 mod notice;
 pub mod setting;
 pub mod show;
@@ -28,17 +30,18 @@ use std::{
     time::Duration,
 };
 
-use jay_engine::{BucketName, ScrubConfig, UpkeepConfig};
+use jay_engine::{BucketName, UpkeepConfig};
 use tracing::level_filters::LevelFilter;
 use zeroize::Zeroizing;
 
 pub use self::{
     address::{ListenAddr, Origin, TrustedProxies},
     environment::Environment,
+    file::read_file,
     kind::SECRET_BYTES_MIN,
     notice::Notice,
     setting::Setting,
-    values::{Values, read_file},
+    values::Values,
 };
 
 /// The region that is reported while none is configured.
@@ -184,35 +187,36 @@ impl Config {
     /// Understands `values`, or says in one line what to correct.
     pub fn from_values(values: &Values) -> Result<Self, ConfigError> {
         let flag = |setting| kind::flag(values.text(setting).unwrap_or_default()) == Some(true);
-        let secrets = secrets(values, flag(&setting::REQUIRE_SECRETS))?;
-        let seed_token = seed_token(values)?;
+        let secrets = meaning::secrets(values, flag(&setting::REQUIRE_SECRETS))?;
+        let seed_token = meaning::seed_token(values)?;
         Ok(Self {
-            listen_addr: address_of(values, &setting::LISTEN_ADDR)?,
-            admin_addr: address_of(values, &setting::ADMIN_ADDR)?,
+            listen_addr: meaning::address_of(values, &setting::LISTEN_ADDR)?,
+            admin_addr: meaning::address_of(values, &setting::ADMIN_ADDR)?,
             native_addr: match values.filled(&setting::NATIVE_ADDR) {
-                Some(_) => Some(address_of(values, &setting::NATIVE_ADDR)?),
+                Some(_) => Some(meaning::address_of(values, &setting::NATIVE_ADDR)?),
                 None => None,
             },
             data_dir: values.text(&setting::DATA_DIR).unwrap_or_default().into(),
             file: values.file.clone(),
-            log_level: log_level(values.text(&setting::LOG_LEVEL).unwrap_or_default()),
-            buckets: buckets(values, seed_token.is_some() || secrets.is_none())?,
+            log_level: meaning::log_level(values.text(&setting::LOG_LEVEL).unwrap_or_default()),
+            buckets: meaning::buckets(values, seed_token.is_some() || secrets.is_none())?,
             secrets,
             seed_token,
-            tls: tls(values)?,
-            rate_limit: rate_limit(values)?,
-            trusted_proxies: parsed(values, &setting::TRUST_PROXY_HEADERS)?.unwrap_or_default(),
-            public_url: parsed(values, &setting::PUBLIC_URL)?,
+            tls: meaning::tls(values)?,
+            rate_limit: meaning::rate_limit(values)?,
+            trusted_proxies: meaning::parsed(values, &setting::TRUST_PROXY_HEADERS)?
+                .unwrap_or_default(),
+            public_url: meaning::parsed(values, &setting::PUBLIC_URL)?,
             region: values.filled(&setting::REGION).map(str::to_owned),
-            vhost_domains: vhost_domains(values),
+            vhost_domains: meaning::vhost_domains(values),
             sigv4_trust_key_id: flag(&setting::SIGV4_TRUST_KEY_ID),
-            connections_max: number(values, &setting::CONNECTIONS_MAX)?,
-            request_bytes_max: parsed(values, &setting::REQUEST_BYTES_MAX)?,
-            buffer_bytes_max: number(values, &setting::BUFFER_BYTES_MAX)?,
-            s3_min_part_size: number(values, &setting::S3_MIN_PART_SIZE)?,
-            verify_sample_rate: number(values, &setting::VERIFY_SAMPLE_RATE)?,
-            upkeep: upkeep(values)?,
-            stop_timeout: Duration::from_secs(number(values, &setting::STOP_TIMEOUT)?),
+            connections_max: meaning::number(values, &setting::CONNECTIONS_MAX)?,
+            request_bytes_max: meaning::parsed(values, &setting::REQUEST_BYTES_MAX)?,
+            buffer_bytes_max: meaning::number(values, &setting::BUFFER_BYTES_MAX)?,
+            s3_min_part_size: meaning::number(values, &setting::S3_MIN_PART_SIZE)?,
+            verify_sample_rate: meaning::number(values, &setting::VERIFY_SAMPLE_RATE)?,
+            upkeep: meaning::upkeep(values)?,
+            stop_timeout: Duration::from_secs(meaning::number(values, &setting::STOP_TIMEOUT)?),
             debug_signatures: flag(&setting::DEBUG_SIGNATURES),
             notices: values.notices.clone(),
         })
@@ -227,182 +231,4 @@ impl Config {
     pub fn is_default_data_dir(&self) -> bool {
         setting::DATA_DIR.default.map(Path::new) == Some(&self.data_dir)
     }
-}
-
-/// The value of `setting`, which [`Values`] has seen to be good, as a `T`; `None` when it has none.
-fn parsed<T: std::str::FromStr<Err: fmt::Display>>(
-    values: &Values,
-    setting: &Setting,
-) -> Result<Option<T>, ConfigError> {
-    let Some(text) = values.filled(setting) else {
-        return Ok(None);
-    };
-    match text.parse() {
-        Ok(value) => Ok(Some(value)),
-        Err(why) => refuse(format!("{} is {text:?}: {why}", values.name(setting))),
-    }
-}
-
-/// Like [`parsed`] for a setting that has a default.
-fn number<T: std::str::FromStr<Err: fmt::Display> + Default>(
-    values: &Values,
-    setting: &Setting,
-) -> Result<T, ConfigError> {
-    Ok(parsed(values, setting)?.unwrap_or_default())
-}
-
-fn address_of(values: &Values, setting: &Setting) -> Result<ListenAddr, ConfigError> {
-    let text = values.text(setting).unwrap_or_default();
-    text.parse().or_else(|why: String| {
-        let name = values.name(setting);
-        refuse(format!("{name} is {text:?}: {why}; {}", address::HELP))
-    })
-}
-
-fn upkeep(values: &Values) -> Result<UpkeepConfig, ConfigError> {
-    const HOUR: u64 = 3600;
-    let seconds = |setting, unit: u64| -> Result<Duration, ConfigError> {
-        Ok(Duration::from_secs(number::<u64>(values, setting)? * unit))
-    };
-    let config = UpkeepConfig {
-        collect_every: seconds(&setting::GC_INTERVAL, 60)?,
-        snapshot_every: seconds(&setting::SNAPSHOT_INTERVAL, 60)?,
-        upload_age_max: Some(seconds(&setting::UPLOAD_EXPIRE, HOUR)?).filter(|age| !age.is_zero()),
-        scrub_every: seconds(&setting::SCRUB_INTERVAL, HOUR)?,
-        scrub: ScrubConfig {
-            sample_rate: number(values, &setting::SCRUB_SAMPLE_RATE)?,
-            max_per_run: parsed(values, &setting::SCRUB_MAX_PER_RUN)?,
-        },
-        ..UpkeepConfig::default()
-    };
-    let bytes: i64 = number(values, &setting::SCRUB_BYTES_PER_SEC)?;
-    Ok(UpkeepConfig {
-        scrub_bytes_per_second: u64::try_from(bytes).ok().filter(|&bytes| bytes > 0),
-        ..config
-    })
-}
-
-/// A burst of 0 or less is twice the rate, at least 1.
-fn rate_limit(values: &Values) -> Result<Option<RateLimit>, ConfigError> {
-    let per_second: f64 = number(values, &setting::RATE_LIMIT)?;
-    let burst: i64 = number(values, &setting::RATE_BURST)?;
-    if per_second <= 0.0 {
-        return Ok(None);
-    }
-    let burst = match burst {
-        // A float that is too large becomes the largest number.
-        ..=0 => ((per_second * 2.0) as u32).max(1),
-        _ => u32::try_from(burst).unwrap_or(u32::MAX),
-    };
-    Ok(Some(RateLimit { per_second, burst }))
-}
-
-fn log_level(text: &str) -> LevelFilter {
-    match text.to_ascii_lowercase().as_str() {
-        "debug" => LevelFilter::DEBUG,
-        "warn" => LevelFilter::WARN,
-        "error" => LevelFilter::ERROR,
-        _ => LevelFilter::INFO,
-    }
-}
-
-/// Both secrets or none of them: one alone would be completed by one that the owner never saw.
-fn secrets(values: &Values, required: bool) -> Result<Option<Secrets>, ConfigError> {
-    let text = |setting| {
-        values
-            .text(setting)
-            .map(|text| Zeroizing::new(text.to_owned()))
-    };
-    let missing = |missing: &Setting, present: &Setting| {
-        refuse(format!(
-            "{} is not set while {} is: set both (openssl rand -hex 32), or neither and Jay makes its own",
-            missing.variable,
-            values.name(present)
-        ))
-    };
-    let (admin, signing) = (&setting::ADMIN_TOKEN, &setting::SIGNING_SECRET);
-    match (text(admin), text(signing)) {
-        (Some(admin_token), Some(signing_secret)) => Ok(Some(Secrets {
-            admin_token,
-            signing_secret,
-        })),
-        (Some(_), None) => missing(signing, admin),
-        (None, Some(_)) => missing(admin, signing),
-        (None, None) if required => refuse(format!(
-            "{} and {} are not set and {} forbids to make them: set both (openssl rand -hex 32)",
-            admin.variable,
-            signing.variable,
-            values.name(&setting::REQUIRE_SECRETS)
-        )),
-        (None, None) => Ok(None),
-    }
-}
-
-fn seed_token(values: &Values) -> Result<Option<SeedToken>, ConfigError> {
-    let all = [
-        &setting::SEED_ACCOUNT,
-        &setting::SEED_ID,
-        &setting::SEED_SECRET,
-    ];
-    match all.map(|setting| values.filled(setting)) {
-        [None, None, None] => Ok(None),
-        [Some(account), Some(id), Some(secret)] => Ok(Some(SeedToken {
-            account: account.to_owned(),
-            id: id.to_owned(),
-            secret: Zeroizing::new(secret.to_owned()),
-        })),
-        texts => {
-            let at = texts.iter().position(Option::is_none).unwrap_or_default();
-            refuse(format!(
-                "{} is not set: JAY_SEED_TOKEN_ACCOUNT, _ID and _SECRET are set all together or not at all",
-                all[at].variable
-            ))
-        }
-    }
-}
-
-/// `has_owner`: there is an access key whose account they may belong to.
-fn buckets(values: &Values, has_owner: bool) -> Result<Vec<BucketName>, ConfigError> {
-    let setting = &setting::BUCKETS;
-    let mut buckets = Vec::new();
-    for name in kind::items(values.filled(setting).unwrap_or_default()) {
-        match BucketName::parse(name) {
-            Ok(bucket) => buckets.push(bucket),
-            Err(why) => return refuse(format!("{} holds {name:?}: {why}", values.name(setting))),
-        }
-    }
-    match buckets.is_empty() || has_owner {
-        true => Ok(buckets),
-        false => refuse(format!(
-            "{} names buckets but nothing says whose: set JAY_SEED_TOKEN_ACCOUNT, _ID and _SECRET too",
-            values.name(setting)
-        )),
-    }
-}
-
-/// Both files or none: with one alone the owner wants TLS and would get none.
-fn tls(values: &Values) -> Result<Option<TlsFiles>, ConfigError> {
-    let (cert, key) = (&setting::TLS_CERT, &setting::TLS_KEY);
-    let half = |missing: &Setting, present: &Setting| {
-        refuse(format!(
-            "{} is not set while {} is: set both, or neither for plain HTTP",
-            missing.variable,
-            values.name(present)
-        ))
-    };
-    match (values.filled(cert), values.filled(key)) {
-        (Some(cert), Some(key)) => Ok(Some(TlsFiles {
-            cert: cert.into(),
-            key: key.into(),
-        })),
-        (Some(_), None) => half(key, cert),
-        (None, Some(_)) => half(cert, key),
-        (None, None) => Ok(None),
-    }
-}
-
-fn vhost_domains(values: &Values) -> Vec<String> {
-    let text = values.filled(&setting::VHOST_DOMAIN).unwrap_or_default();
-    // They were good when the values were gathered.
-    kind::domains(text).unwrap_or_default()
 }
