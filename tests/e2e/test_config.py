@@ -234,6 +234,15 @@ def test_the_three_commands(tmp_path):
     assert jay_config("yaml-to-env", "-i", again).stdout.splitlines()[1:] == env.read_text().splitlines()[1:]
 
 
+def test_the_file_of_the_readme(tmp_path):
+    readme = Path(__file__).parent.parent.parent / "README.md"
+    sample = readme.read_text().split("```yaml\n")[1].split("```")[0]
+    config = written(tmp_path / "config.yml", sample)
+    assert jay_config("validate", "-i", config).returncode == 0
+    done = jay_config("show", "-c", config, JAY_ADMIN_TOKEN=ADMIN, JAY_SIGNING_SECRET=SIGNING)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_validate_names_every_error(tmp_path):
     config = written(
         tmp_path / "bad.yml",

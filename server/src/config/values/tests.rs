@@ -511,6 +511,15 @@ mod aliases {
             seeded(&[&MINIO[..], &own[..]].concat(), ""),
             key("j", "k", "s")
         );
+        // Not completed by another store's.
+        let variables = [&[("JAY_COMPAT_ENV", "1"), own[0], own[1]], &MINIO[..]].concat();
+        let error = Config::from_values(&load(&variables, "").unwrap())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("JAY_SEED_TOKEN_SECRET is not set"),
+            "{error}"
+        );
         // Over YAML, whose account stays.
         let yaml = "seed_token: {account: y, id: yk, secret: ys}";
         assert_eq!(seeded(&MINIO, yaml), key("y", "m", "mp"));
