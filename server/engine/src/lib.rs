@@ -314,6 +314,14 @@ impl Engine {
         self.service.signing_key(access_key_id, date, region)
     }
 
+    /// Who calls, when whoever names this access key is believed to have it. For a front whose operator has said so.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidAccessKeyId`] when the key is unknown, revoked or expired.
+    pub fn trusted(&self, access_key_id: &str) -> Result<Caller> {
+        self.service.trusted(access_key_id)
+    }
+
     /// Who signed `string_to_sign` by signature version 2: HMAC-SHA1.
     ///
     /// # Errors

@@ -34,6 +34,11 @@ const ADMIN_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 pub fn run(config: Config) -> anyhow::Result<()> {
     log::start(config.log_level);
     config.notices.iter().for_each(config::Notice::log);
+    if config.sigv4_trust_key_id {
+        tracing::warn!(
+            "JAY_SIGV4_TRUST_KEY_ID is set: signatures of version 4 are not checked, whoever knows the id of an access key has its rights"
+        );
+    }
     raise_open_files_limit();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -81,6 +86,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             vhost_domains: config.vhost_domains.clone(),
             part_bytes_min: config.s3_min_part_size,
             debug_signatures: config.debug_signatures,
+            trusts_key_id: config.sigv4_trust_key_id,
         },
     );
     let s3_port = s3_port.listen()?;

@@ -64,6 +64,8 @@ pub struct Settings {
     pub part_bytes_min: u64,
     /// Whether a refused signature shows the canonical request and the string to sign.
     pub debug_signatures: bool,
+    /// `JAY_SIGV4_TRUST_KEY_ID`: whoever names an access key in a signature of version 4 has it, whatever the signature.
+    pub trusts_key_id: bool,
 }
 
 impl Settings {
@@ -164,10 +166,11 @@ impl S3 {
         };
         let (engine, settings) = (&self.engine, &self.settings);
         let proof = Proof::of(mechanism, engine, settings, signed, &query).await;
-        let is_public_read = matches!(operation, Ok(operation) if operation.is_public_read());
+        // Without any proof, what policies and flags leave open to everybody; objects also whatever is wrong with it.
+        let is_open = mechanism == Mechanism::Absent
+            || matches!(operation, Ok(operation) if operation.is_public_read());
         let (proof, refusal) = match proof {
-            // Everybody may read the objects of a public bucket, whatever is wrong with the proof.
-            Err(refusal) if is_public_read && !authenticate::overrides(&query) => {
+            Err(refusal) if is_open && !authenticate::overrides(&query) => {
                 (Proof::absent(), Some(refusal))
             }
             proof => (proof?, None),

@@ -239,6 +239,7 @@ impl Claim {
             timestamp: self.timestamp,
             scope: self.authorization.scope(),
             previous: self.authorization.signature,
+            is_trusting: false,
         };
         let expected = sign(&chain.mac, self.string_to_sign.as_bytes());
         if bool::from(expected.ct_eq(&self.authorization.signature)) {
@@ -272,9 +273,22 @@ pub(crate) struct Chain {
     timestamp: String,
     scope: String,
     previous: [u8; 32],
+    /// Signatures are believed unseen (`JAY_SIGV4_TRUST_KEY_ID`).
+    is_trusting: bool,
 }
 
 impl Chain {
+    /// A chain of whatever signatures come.
+    pub(crate) fn trusting() -> Self {
+        Self {
+            mac: Hmac::new_from_slice(&[]).expect("HMAC takes keys of any length"),
+            timestamp: String::new(),
+            scope: String::new(),
+            previous: [0; 32],
+            is_trusting: true,
+        }
+    }
+
     /// Whether `signature` is the next one, over a chunk of this hash.
     pub(crate) fn chunk(&mut self, hash: &[u8], signature: &[u8; 32]) -> bool {
         let empty = uri::encode_hex(&Sha256::digest(b""));
@@ -300,7 +314,7 @@ impl Chain {
             uri::encode_hex(hash),
         );
         self.previous = sign(&self.mac, string_to_sign.as_bytes());
-        self.previous.ct_eq(signature).into()
+        self.is_trusting || self.previous.ct_eq(signature).into()
     }
 }
 
