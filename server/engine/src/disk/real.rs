@@ -35,6 +35,7 @@ use rustix::{
 };
 
 use super::{Disk, DiskFile};
+use crate::counters::Counter;
 
 /// How the names of files begin that wait for their real name where `O_TMPFILE` is missing.
 pub const TEMPORARY_PREFIX: &str = ".tmp-";
@@ -48,6 +49,7 @@ pub struct RealDisk {
     unnamed_files: bool,
     /// Files are opened for reading alone, as a disk wants that must not be written.
     read_only: bool,
+    sync_failures: Arc<Counter>,
 }
 
 impl RealDisk {
@@ -75,6 +77,7 @@ impl RealDisk {
             next_temporary: AtomicU64::new(0),
             unnamed_files,
             read_only: false,
+            sync_failures: Arc::default(),
         }
     }
 
@@ -125,6 +128,14 @@ impl RealDisk {
         })?)
     }
 
+    fn file(&self, fd: OwnedFd, temporary: Option<Temporary>) -> Arc<dyn DiskFile> {
+        Arc::new(RealFile {
+            file: File::from(fd),
+            temporary: Mutex::new(temporary),
+            sync_failures: self.sync_failures.clone(),
+        })
+    }
+
     fn create_temporary(&self, dir: &str) -> io::Result<Arc<dyn DiskFile>> {
         loop {
             let n = self.next_temporary.fetch_add(1, Ordering::Relaxed);
@@ -138,7 +149,7 @@ impl RealDisk {
                         root: Arc::clone(&self.root),
                         path,
                     };
-                    return Ok(Arc::new(RealFile::new(fd, Some(temporary))));
+                    return Ok(self.file(fd, Some(temporary)));
                 }
                 // Left by an earlier process.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -175,13 +186,13 @@ impl Disk for RealDisk {
             true => OFlags::RDONLY,
             false => OFlags::RDWR,
         };
-        Ok(Arc::new(RealFile::new(self.open_at(path, flags)?, None)))
+        Ok(self.file(self.open_at(path, flags)?, None))
     }
 
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         self.changed()?;
         let fd = self.open_at(path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
-        Ok(Arc::new(RealFile::new(fd, None)))
+        Ok(self.file(fd, None))
     }
 
     fn create_unnamed(&self, dir: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -190,7 +201,7 @@ impl Disk for RealDisk {
             return self.create_temporary(dir);
         }
         match self.open_at(dir, OFlags::RDWR | OFlags::TMPFILE) {
-            Ok(fd) => Ok(Arc::new(RealFile::new(fd, None))),
+            Ok(fd) => Ok(self.file(fd, None)),
             Err(error) if lacks_unnamed_files(&error) => self.create_temporary(dir),
             Err(error) => Err(error),
         }
@@ -229,7 +240,12 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
-        File::from(self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)?).sync_all()
+        let dir = File::from(self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)?);
+        counted(dir.sync_all(), &self.sync_failures)
+    }
+
+    fn sync_failures(&self) -> Arc<Counter> {
+        self.sync_failures.clone()
     }
 
     fn read_dir(&self, path: &str) -> io::Result<Vec<String>> {
@@ -244,6 +260,13 @@ impl Disk for RealDisk {
     }
 }
 
+fn counted(synced: io::Result<()>, failures: &Counter) -> io::Result<()> {
+    if synced.is_err() {
+        failures.increase();
+    }
+    synced
+}
+
 /// Holds the lock taken by [`RealDisk::lock`] until it is dropped.
 #[derive(Debug)]
 pub struct LockGuard {
@@ -255,6 +278,7 @@ struct RealFile {
     file: File,
     /// Set while a stand-in for a file without a name waits for its link.
     temporary: Mutex<Option<Temporary>>,
+    sync_failures: Arc<Counter>,
 }
 
 /// The name that a file carries until it is linked; it goes with the file when it never is.
@@ -262,15 +286,6 @@ struct RealFile {
 struct Temporary {
     root: Arc<File>,
     path: String,
-}
-
-impl RealFile {
-    fn new(fd: OwnedFd, temporary: Option<Temporary>) -> RealFile {
-        RealFile {
-            file: File::from(fd),
-            temporary: Mutex::new(temporary),
-        }
-    }
 }
 
 impl Drop for RealFile {
@@ -296,7 +311,7 @@ impl DiskFile for RealFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
+        counted(self.file.sync_data(), &self.sync_failures)
     }
 
     fn len(&self) -> io::Result<u64> {
