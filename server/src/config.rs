@@ -76,6 +76,13 @@ const GC_INTERVAL: Setting = setting("JAY_GC_INTERVAL_MINUTES", Some("15"));
 const SNAPSHOT_INTERVAL: Setting = setting("JAY_SNAPSHOT_INTERVAL_MINUTES", Some("60"));
 const UPLOAD_EXPIRE: Setting = setting("JAY_MULTIPART_EXPIRE_HOURS", Some("168"));
 const DEBUG_SIGNATURES: Setting = setting("JAY_DEBUG_SIGNATURES", None);
+const TLS_CERT: Setting = setting("JAY_TLS_CERT", None);
+const TLS_KEY: Setting = setting("JAY_TLS_KEY", None);
+const RATE_LIMIT: Setting = setting("JAY_RATE_LIMIT", Some("100"));
+const RATE_BURST: Setting = setting("JAY_RATE_BURST", Some("200"));
+const TRUST_PROXY_HEADERS: Setting = setting("JAY_TRUST_PROXY_HEADERS", None);
+const REQUEST_BYTES_MAX: Setting = setting("JAY_REQUEST_BYTES_MAX", None);
+const METRICS_PUBLIC: Setting = setting("JAY_METRICS_PUBLIC", None);
 
 /// The configuration of one process.
 #[derive(Clone, Debug)]
@@ -114,6 +121,19 @@ pub struct Config {
     pub stop_timeout: Duration,
     /// Tells callers with a wrong signature what was signed here. Default off.
     pub debug_signatures: bool,
+    /// Files of the certificate chain and of its key, both PEM, for the S3 and admin ports. Default none: plain HTTP.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Requests per second that each token, or each address without one, may send for long; 0 and less: no
+    /// limit. Default 100.
+    pub rate_limit: f64,
+    /// Requests that each may send at once after a pause; 0 and less: twice the rate. Default 200.
+    pub rate_burst: i64,
+    /// Whose `X-Forwarded-For` and `X-Real-IP` are believed. Default nobody's.
+    pub trust_proxies: TrustedProxies,
+    /// Most bytes of a request's body, as it is sent. Default no limit but those of S3.
+    pub request_bytes_max: Option<u64>,
+    /// Whether `/metrics` of the admin port asks for no token. Default it does.
+    pub metrics_public: bool,
     /// What was odd about the settings, to be logged once there is a log.
     pub notices: Vec<Notice>,
 }
@@ -269,6 +289,26 @@ impl<F: Fn(&str) -> Option<std::ffi::OsString>> Values<F> {
         Ok(default.unwrap_or_default())
     }
 
+    /// A value that `is_good`; anything else becomes a notice, and the default stays.
+    fn parsed<T: FromStr + Default>(
+        &self,
+        setting: &Setting,
+        is_good: impl Fn(&T) -> bool,
+        notices: &mut Vec<Notice>,
+    ) -> Result<T, ConfigError> {
+        let text = self.text_or_default(setting)?;
+        if let Some(value) = text.parse().ok().filter(is_good) {
+            return Ok(value);
+        }
+        notices.push(Notice {
+            variable: setting.variable,
+            value: text,
+            error: "it must be a number".to_owned(),
+        });
+        let default = setting.default.and_then(|text| text.parse().ok());
+        Ok(default.unwrap_or_default())
+    }
+
     /// Bytes in a second; zero and less mean no limit.
     fn rate(
         &self,
@@ -324,6 +364,15 @@ impl Config {
                 &mut notices,
             )?),
             debug_signatures: values.flag(&DEBUG_SIGNATURES)?,
+            tls: tls(values)?,
+            rate_limit: values.parsed(&RATE_LIMIT, |rate: &f64| rate.is_finite(), &mut notices)?,
+            rate_burst: values.parsed(&RATE_BURST, |_: &i64| true, &mut notices)?,
+            trust_proxies: trust_proxies(values)?,
+            request_bytes_max: match values.text(&REQUEST_BYTES_MAX)? {
+                None => None,
+                Some(_) => values.rate(&REQUEST_BYTES_MAX, &mut notices)?,
+            },
+            metrics_public: values.flag(&METRICS_PUBLIC)?,
             notices,
         })
     }
@@ -365,6 +414,91 @@ where
         scrub_bytes_per_second: values.rate(&SCRUB_BYTES_PER_SEC, notices)?,
         ..config
     })
+}
+
+/// Both files or neither: half a pair would serve in clear what its owner thinks is protected.
+fn tls<F>(values: &Values<F>) -> Result<Option<(PathBuf, PathBuf)>, ConfigError>
+where
+    F: Fn(&str) -> Option<std::ffi::OsString>,
+{
+    let half = |missing: &Setting, present: &Setting| {
+        refuse(format!(
+            "{} is not set while {} is: set both, or neither for plain HTTP",
+            missing.variable, present.variable
+        ))
+    };
+    match (values.text(&TLS_CERT)?, values.text(&TLS_KEY)?) {
+        (Some(cert), Some(key)) => Ok(Some((cert.into(), key.into()))),
+        (None, None) => Ok(None),
+        (Some(_), None) => half(&TLS_KEY, &TLS_CERT),
+        (None, Some(_)) => half(&TLS_CERT, &TLS_KEY),
+    }
+}
+
+fn trust_proxies<F>(values: &Values<F>) -> Result<TrustedProxies, ConfigError>
+where
+    F: Fn(&str) -> Option<std::ffi::OsString>,
+{
+    let text = values.text_or_default(&TRUST_PROXY_HEADERS)?;
+    text.parse().or_else(|why: String| {
+        refuse(format!(
+            "{} is {text:?}: {why}; give true, false, or networks such as 10.0.0.0/8,192.168.1.2",
+            TRUST_PROXY_HEADERS.variable
+        ))
+    })
+}
+
+/// The proxies whose word about the client's address is taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TrustedProxies {
+    /// None.
+    #[default]
+    Nobody,
+    /// Those on this machine and in private networks.
+    Private,
+    /// Those in these networks.
+    Networks(Vec<ipnet::IpNet>),
+}
+
+impl TrustedProxies {
+    /// Whether `address` is one of them. An IPv4 address in IPv6 form is taken for what it is.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        match self {
+            Self::Nobody => false,
+            Self::Networks(networks) => networks.iter().any(|network| network.contains(&address)),
+            Self::Private => match address {
+                IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+                IpAddr::V6(v6) => {
+                    v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local()
+                }
+            },
+        }
+    }
+}
+
+impl FromStr for TrustedProxies {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "" | "0" | "false" | "no" | "off" => return Ok(Self::Nobody),
+            "1" | "true" | "yes" | "on" => return Ok(Self::Private),
+            _ => {}
+        }
+        let network = |text: &str| {
+            let text = text.trim();
+            let network = text.parse().ok();
+            let address = || text.parse::<IpAddr>().ok().map(Into::into);
+            network
+                .or_else(address)
+                .ok_or_else(|| format!("{text:?} is not a network"))
+        };
+        text.split(',')
+            .map(network)
+            .collect::<Result<_, _>>()
+            .map(Self::Networks)
+    }
 }
 
 fn log_level(text: &str) -> LevelFilter {
@@ -743,8 +877,37 @@ mod tests {
         );
     }
 
+    #[test]
+    fn proxies_and_pairs() {
+        let trusted = |text: &str, address: &str| {
+            let config = config(&[("JAY_TRUST_PROXY_HEADERS", text)]).unwrap();
+            config.trust_proxies.contains(address.parse().unwrap())
+        };
+        for (text, address, expected) in [
+            ("", "127.0.0.1", false),
+            ("true", "127.0.0.1", true),
+            ("true", "::ffff:10.1.2.3", true),
+            ("true", "fd00::1", true),
+            ("true", "203.0.113.1", false),
+            ("203.0.113.0/24, 2001:db8::/32", "203.0.113.9", true),
+            ("203.0.113.0/24, 2001:db8::/32", "2001:db8::1", true),
+            ("203.0.113.0/24", "127.0.0.1", false),
+            ("192.0.2.1", "192.0.2.1", true),
+        ] {
+            assert_eq!(trusted(text, address), expected, "{text:?} {address}");
+        }
+        for (variable, value) in [
+            ("JAY_TRUST_PROXY_HEADERS", "10.0.0.0/33"),
+            ("JAY_TLS_CERT", "/c"),
+            ("JAY_TLS_KEY", "/k"),
+        ] {
+            let error = config(&[(variable, value)]).unwrap_err();
+            assert!(error.contains(variable), "{error}");
+        }
+    }
+
     /// Every setting there is, in the order of the README.
-    const SETTINGS: [&Setting; 17] = [
+    const SETTINGS: [&Setting; 24] = [
         &LISTEN_ADDR,
         &ADMIN_ADDR,
         &DATA_DIR,
@@ -762,6 +925,13 @@ mod tests {
         &S3_MIN_PART_SIZE,
         &STOP_TIMEOUT,
         &DEBUG_SIGNATURES,
+        &TLS_CERT,
+        &TLS_KEY,
+        &RATE_LIMIT,
+        &RATE_BURST,
+        &TRUST_PROXY_HEADERS,
+        &REQUEST_BYTES_MAX,
+        &METRICS_PUBLIC,
     ];
 
     /// The README's table is written by hand: this keeps it whole.
