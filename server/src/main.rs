@@ -6,10 +6,13 @@ mod admin;
 mod cli;
 mod config;
 mod credentials;
+mod limits;
 mod listener;
 mod log;
+mod metrics;
 mod planted;
 mod s3;
+mod self_signed;
 
 use std::process::ExitCode;
 

@@ -11,6 +11,7 @@ mod health;
 mod operator;
 mod print_config;
 mod serve;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -32,7 +33,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serves the store; also what happens without a command
-    Serve,
+    Serve(serve::ServeArgs),
     /// Prints how to connect, credentials included
     PrintConfig(print_config::PrintConfigArgs),
     /// Asks the admin port whether the server is ready; exits with 0 if so
@@ -52,10 +53,13 @@ enum Command {
 impl Cli {
     /// Does what was asked.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        match self.command.unwrap_or(Command::Serve) {
+        match self
+            .command
+            .unwrap_or_else(|| Command::Serve(serve::ServeArgs::default()))
+        {
             // It has exit codes of its own.
             Command::Fsck(args) => return fsck::run(&args),
-            Command::Serve => serve::run(Config::from_env()?),
+            Command::Serve(args) => serve::run(&args, Config::from_env()?),
             Command::PrintConfig(args) => print_config::run(&args, &Config::from_env()?),
             Command::Health => health::run(&Config::from_env()?),
             #[cfg(planted)]

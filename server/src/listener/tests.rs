@@ -55,7 +55,11 @@ fn serve(change: impl FnOnce(&mut Limits)) -> Served {
     let port = Port::reserve("test", "TEST", &"127.0.0.1:0".parse().unwrap()).unwrap();
     let addr = port.addr;
     let (stop, stopped) = watch::channel(false);
-    let ended = tokio::spawn(port.listen().unwrap().serve(Echo, limits, stopped));
+    let ended = tokio::spawn(
+        port.listen(Edge::default())
+            .unwrap()
+            .serve(Echo, limits, stopped),
+    );
     Served { addr, stop, ended }
 }
 
@@ -84,7 +88,7 @@ async fn one_answer(stream: &mut TcpStream) -> String {
 async fn a_port_in_use_is_named() {
     let port = Port::reserve("test", "JAY_X", &"127.0.0.1:0".parse().unwrap()).unwrap();
     let addr = port.addr.to_string();
-    let _listening = port.listen().unwrap();
+    let _listening = port.listen(Edge::default()).unwrap();
     let error = Port::reserve("test", "JAY_X", &addr.parse().unwrap())
         .err()
         .unwrap()
@@ -99,7 +103,7 @@ async fn a_port_in_use_is_named() {
 async fn every_interface_takes_both_families() {
     let port = Port::reserve("test", "JAY_X", &":0".parse().unwrap()).unwrap();
     let number = port.addr.port();
-    let _listening = port.listen().unwrap();
+    let _listening = port.listen(Edge::default()).unwrap();
     TcpStream::connect(("127.0.0.1", number)).await.unwrap();
 }
 

@@ -32,6 +32,8 @@ mod tagging;
 mod uri;
 mod xml;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts,
@@ -47,7 +49,10 @@ use self::{
     sigv4::{Rules, presigned},
     uri::Query,
 };
-use crate::listener::RequestContext;
+use crate::{
+    limits::{self, RateLimiter},
+    listener::RequestContext,
+};
 
 /// The region that is reported while none is configured.
 const REGION_DEFAULT: &str = "us-east-1";
@@ -64,6 +69,8 @@ pub struct Settings {
     pub part_bytes_min: u64,
     /// Whether a refused signature shows the canonical request and the string to sign.
     pub debug_signatures: bool,
+    /// `JAY_REQUEST_BYTES_MAX`: most bytes of a request's body as it is sent, its framing included.
+    pub request_bytes_max: Option<u64>,
 }
 
 impl Settings {
@@ -85,12 +92,17 @@ impl Settings {
 pub struct S3 {
     engine: Engine,
     settings: Settings,
+    limiter: Arc<RateLimiter>,
 }
 
 impl S3 {
-    /// A front of this engine.
-    pub fn new(engine: Engine, settings: Settings) -> Self {
-        Self { engine, settings }
+    /// A front of this engine, whose callers share `limiter` with those of other fronts.
+    pub fn new(engine: Engine, settings: Settings, limiter: Arc<RateLimiter>) -> Self {
+        Self {
+            engine,
+            settings,
+            limiter,
+        }
     }
 
     /// Answers one request.
@@ -100,7 +112,8 @@ impl S3 {
         context: &mut RequestContext,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let mut incoming = Incoming::new(&parts.headers, body);
+        let incoming = Incoming::new(&parts.headers, body);
+        let mut incoming = incoming.limited(self.settings.request_bytes_max);
         let result = self.serve(&parts, &mut incoming, context).await;
         let is_reusable = incoming.settle().await;
         context.bytes_in = incoming.received_bytes();
@@ -132,6 +145,7 @@ impl S3 {
     ) -> Result<Response<Body>> {
         if parts.method == Method::OPTIONS {
             context.operation = "Preflight";
+            self.admit(None, context)?;
             return Ok(cors::preflight(&parts.headers));
         }
         for name in [header::HOST, header::AUTHORIZATION] {
@@ -152,6 +166,7 @@ impl S3 {
         if let Ok(operation) = operation {
             context.operation = operation.name();
             if operation.is_open() {
+                self.admit(None, context)?;
                 return Ok(page::welcome(parts, self.settings.region()));
             }
         }
@@ -164,14 +179,20 @@ impl S3 {
         };
         let (engine, settings) = (&self.engine, &self.settings);
         let proof = Proof::of(mechanism, engine, settings, signed, &query);
+        self.admit(proof.as_ref().ok(), context)?;
+        let is_wrong = proof.is_err() && mechanism != Mechanism::Absent;
         let is_public_read = matches!(operation, Ok(operation) if operation.is_public_read());
         let (proof, refusal) = match proof {
             // Everybody may read the objects of a public bucket, whatever is wrong with the proof.
             Err(refusal) if is_public_read && !authenticate::overrides(&query) => {
                 (Proof::absent(), Some(refusal))
             }
-            proof => (proof?, None),
+            proof => {
+                context.auth_failed = is_wrong;
+                (proof?, None)
+            }
         };
+        incoming.must_fit()?;
         if !proof.caller.is_anonymous() {
             context.token_id = Some(proof.caller.token_id().to_owned());
         }
@@ -185,9 +206,27 @@ impl S3 {
         let payload = Payload::new(&parts.headers, incoming, proof.hash, proof.chain)?;
         let result = Self::call(&call, operation?, &target, payload).await;
         match (result, refusal) {
-            (Err(error), Some(refusal)) if is_not_public(&error) => Err(refusal),
+            (Err(error), Some(refusal)) if is_not_public(&error) => {
+                context.auth_failed = is_wrong;
+                Err(refusal)
+            }
             (result, _) => result,
         }
+    }
+
+    /// Lets a request in, unless its caller sends too many: a token when it is proven, else an address.
+    fn admit(&self, proof: Option<&Proof>, context: &RequestContext) -> Result<()> {
+        let caller = match proof {
+            Some(proof) if !proof.caller.is_anonymous() => {
+                limits::Caller::Token(proof.caller.token_id().to_owned())
+            }
+            _ => limits::Caller::address(context.client),
+        };
+        self.limiter.check(caller).map_err(|refused| {
+            let retry_after = HeaderValue::from(refused.retry_after_seconds);
+            Error::new(ErrorKind::SlowDown, "Please reduce your request rate.")
+                .with_header(header::RETRY_AFTER, retry_after)
+        })
     }
 
     /// Runs an operation.
