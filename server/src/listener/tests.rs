@@ -50,16 +50,16 @@ struct Served {
 }
 
 fn serve(change: impl FnOnce(&mut Limits)) -> Served {
+    serve_with(Edge::default(), change)
+}
+
+fn serve_with(edge: Edge, change: impl FnOnce(&mut Limits)) -> Served {
     let mut limits = Limits::new(16, Duration::from_secs(5));
     change(&mut limits);
     let port = Port::reserve("test", "TEST", &"127.0.0.1:0".parse().unwrap()).unwrap();
     let addr = port.addr;
     let (stop, stopped) = watch::channel(false);
-    let ended = tokio::spawn(
-        port.listen(Edge::default())
-            .unwrap()
-            .serve(Echo, limits, stopped),
-    );
+    let ended = tokio::spawn(port.listen(edge).unwrap().serve(Echo, limits, stopped));
     Served { addr, stop, ended }
 }
 
@@ -229,4 +229,65 @@ async fn an_answer_that_nobody_reads_is_cut() {
     let stream = served.send("GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await;
     tokio::time::sleep(Duration::from_millis(800)).await;
     assert!(to_end(stream).await.len() < LARGE);
+}
+
+/// TLS with a certificate made for the test.
+fn tls_edge() -> (Edge, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let files = tls::TlsFiles {
+        cert: dir.path().join("cert"),
+        key: dir.path().join("key"),
+        names: ("CERT", "KEY"),
+    };
+    std::fs::write(&files.cert, made.cert.pem()).unwrap();
+    std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+    let edge = Edge {
+        tls: Some(Tls::load(files).unwrap()),
+        ..Edge::default()
+    };
+    (edge, dir)
+}
+
+/// Handshakes hold connections: without a deadline whoever never begins one would hold them for ever.
+#[tokio::test]
+async fn a_handshake_that_does_not_come_is_cut_and_holds_a_connection_until_then() {
+    let (edge, _dir) = tls_edge();
+    let metrics = edge.metrics.port("test");
+    let served = serve_with(edge, |limits| {
+        limits.handshake_timeout = Duration::from_millis(300);
+        limits.connections_max = 1;
+    });
+    let started = Instant::now();
+    let silent = served.send("").await;
+    let second = served.send("GET / HTTP/1.1\r\n").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(metrics.connection_counts(), (1, 1, 0));
+    assert_eq!(to_end(silent).await, "");
+    let took = started.elapsed();
+    assert!((250..2000).contains(&took.as_millis()), "{took:?}");
+    // Plain HTTP is no handshake. It was let in only now.
+    assert!(!to_end(second).await.starts_with("HTTP"));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(metrics.connection_counts(), (0, 2, 2));
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_handshakes() {
+    let (edge, _dir) = tls_edge();
+    let served = serve_with(edge, |_| ());
+    let silent = served.send("").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    served.stop.send(true).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(1), served.ended).await;
+    ended.unwrap().unwrap();
+    assert_eq!(to_end(silent).await, "");
+}
+
+#[tokio::test]
+async fn too_many_headers_are_refused() {
+    let served = serve(|_| ());
+    let many = "A: x\r\n".repeat(HEADERS_MAX + 1);
+    let stream = served.send(&format!("GET / HTTP/1.1\r\n{many}\r\n")).await;
+    assert!(to_end(stream).await.starts_with("HTTP/1.1 431"));
 }

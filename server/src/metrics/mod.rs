@@ -172,6 +172,16 @@ impl PortMetrics {
         OpenConnection(self.clone())
     }
 
+    /// Connections that are open, those that were accepted, and those whose handshake failed.
+    #[cfg(test)]
+    pub fn connection_counts(&self) -> (u64, u64, u64) {
+        (
+            self.connections.load(Ordering::Relaxed),
+            self.accepted.value(),
+            self.handshake_failures.value(),
+        )
+    }
+
     /// Counts a connection whose TLS handshake failed.
     pub fn handshake_failed(&self) {
         self.handshake_failures.increase();
