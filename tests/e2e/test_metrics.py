@@ -9,6 +9,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import injection
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from jay_testing import Server, files_below
@@ -106,6 +108,20 @@ def test_damage_is_counted(new_server):
     while jay(server)["objects_quarantined"] == 0 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert jay(server)["checksum_failures"] >= 1 and jay(server)["objects_quarantined"] == 1
+
+
+@pytest.mark.skipif(injection.missing() is not None, reason=injection.missing() or "")
+def test_failed_syncs_are_counted(new_server):
+    server = new_server().start()
+    client = server.client()
+    body = os.urandom(300_000)
+    assert client.request("PUT", "/default/first", body=body).status == 200
+    with injection.Injection(server, (injection.BODIES,), "fdatasync", "EIO") as failing:
+        assert client.request("PUT", "/default/second", body=body).status == 500
+        assert failing.hits()
+    assert jay(server)["fsync_failures"] >= 1
+    counted = prometheus(server)["jay_fsync_failures"]
+    assert value(counted, "jay_fsync_failures_total") == jay(server)["fsync_failures"]
 
 
 def test_prometheus_reads_them(new_server):

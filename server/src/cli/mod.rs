@@ -11,7 +11,7 @@ mod health;
 mod operator;
 mod print_config;
 mod serve;
-mod tls;
+pub mod tls;
 
 use std::process::ExitCode;
 

@@ -124,6 +124,19 @@ async fn a_slow_head_is_cut_and_a_kept_connection_is_not() {
     assert!(one_answer(&mut kept).await.ends_with("\r\n\r\n0"));
 }
 
+/// Slow-loris: each byte is progress, the head is not.
+#[tokio::test]
+async fn a_head_that_trickles_is_cut() {
+    let served = serve(|limits| limits.head_timeout = Duration::from_millis(300));
+    let started = Instant::now();
+    let mut stream = served.send("GET / HTTP/1.1\r\n").await;
+    while stream.write_all(b"A: b\r\n").await.is_ok() {
+        assert!(started.elapsed() < Duration::from_secs(2), "it goes on");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(started.elapsed() > Duration::from_millis(250));
+}
+
 #[tokio::test]
 async fn an_idle_connection_is_closed() {
     let served = serve(|limits| limits.idle_timeout = Duration::from_millis(200));
@@ -290,4 +303,48 @@ async fn too_many_headers_are_refused() {
     let many = "A: x\r\n".repeat(HEADERS_MAX + 1);
     let stream = served.send(&format!("GET / HTTP/1.1\r\n{many}\r\n")).await;
     assert!(to_end(stream).await.starts_with("HTTP/1.1 431"));
+}
+
+async fn shake_hands(served: &Served) -> tokio_rustls::client::TlsStream<TcpStream> {
+    let client = crate::cli::tls::trusting_anybody().unwrap();
+    let stream = served.send("").await;
+    let name = rustls::pki_types::ServerName::from(served.addr.ip());
+    let connector = tokio_rustls::TlsConnector::from(client);
+    connector.connect(name, stream).await.unwrap()
+}
+
+#[tokio::test]
+async fn requests_under_tls_are_answered_and_counted() {
+    let (edge, _dir) = tls_edge();
+    let metrics = edge.metrics.port("test");
+    let served = serve_with(edge, |_| ());
+    let mut stream = shake_hands(&served).await;
+    for _ in 0..2 {
+        let request = b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi";
+        stream.write_all(request).await.unwrap();
+        let mut text = vec![0; 4096];
+        let length = stream.read(&mut text).await.unwrap();
+        assert!(text[..length].ends_with(b"\r\n\r\n2"));
+    }
+    assert_eq!(metrics.connection_counts(), (1, 1, 0));
+}
+
+/// TLS holds back a small answer that the socket has no room for: nothing else would notice that it stands still.
+#[tokio::test]
+async fn answers_under_tls_that_nobody_reads_are_cut() {
+    for path in ["/large", "/refuse"] {
+        let (edge, _dir) = tls_edge();
+        let metrics = edge.metrics.port("test");
+        let served = serve_with(edge, |limits| {
+            limits.progress_timeout = Duration::from_millis(300);
+        });
+        let mut stream = shake_hands(&served).await;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").repeat(10_000);
+        let began = Instant::now();
+        while metrics.connection_counts().0 > 0 {
+            let sent = stream.write_all(request.as_bytes());
+            let _ = tokio::time::timeout(Duration::from_millis(100), sent).await;
+            assert!(began.elapsed() < Duration::from_secs(20), "{path} is held");
+        }
+    }
 }
