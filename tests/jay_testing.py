@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
 import urllib.parse
@@ -46,15 +47,30 @@ class Server:
             "JAY_DATA_DIR": str(data_dir),
             "JAY_LISTEN_ADDR": f"127.0.0.1:{self.port}",
             "JAY_ADMIN_ADDR": f"127.0.0.1:{self.admin_port}",
+            "JAY_RATE_LIMIT": "0",
         } | variables
         self.starts = 0
         self.process = None
         # Words before the program, for starts under another one.
         self.launcher = []
+        # Words behind it.
+        self.arguments = []
+
+    @property
+    def speaks_tls(self) -> bool:
+        return "JAY_TLS_CERT" in self.variables or "--tls-self-signed" in self.arguments
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.speaks_tls else "http"
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
+
+    @property
+    def admin_endpoint(self) -> str:
+        return f"{self.scheme}://127.0.0.1:{self.admin_port}"
 
     @property
     def log(self) -> Path:
@@ -71,7 +87,7 @@ class Server:
     def spawn(self, **options) -> subprocess.Popen:
         self.starts += 1
         self.process = subprocess.Popen(
-            [*self.launcher, JAY], env=self.environment(), stdin=subprocess.DEVNULL,
+            [*self.launcher, JAY, *self.arguments], env=self.environment(), stdin=subprocess.DEVNULL,
             stdout=self.log.open("wb"), stderr=self.errors.open("wb"), **options,
         )  # fmt: skip
         return self.process
@@ -89,7 +105,9 @@ class Server:
 
     def ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/health/ready", timeout=5) as answer:
+            # Whose certificate it is does not matter here.
+            context = ssl._create_unverified_context()
+            with urllib.request.urlopen(f"{self.admin_endpoint}/health/ready", timeout=5, context=context) as answer:
                 return answer.status == 200
         except OSError:
             return False

@@ -183,7 +183,7 @@ fn holds_a_store(data_dir: &Path) -> bool {
 }
 
 /// Makes `dir` and what is missing above it, each durable in its parent.
-fn make_dir(dir: &Path) -> io::Result<()> {
+pub fn make_dir(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }

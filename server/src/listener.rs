@@ -3,12 +3,15 @@
 //!
 //! `serve` reserves a [`Port`], and hands it with a [`Front`] to [`Port::serve`], which runs until it is
 //! told to stop. Each connection is one task; [`connection`] drives it and holds its deadlines, [`body`]
-//! is what a front reads and what goes back, [`record`] the log line. Absent on purpose: TLS (it joins in
-//! `accepted`), routing, and anything about buckets.
+//! is what a front reads and what goes back, [`record`] the log line, [`tls`] what is around it all where a
+//! certificate is configured. Absent on purpose: routing, and anything about buckets.
 
 mod body;
+mod client;
 mod connection;
 mod record;
+mod stream;
+pub mod tls;
 
 use std::{
     convert::Infallible,
@@ -23,8 +26,13 @@ use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
 };
+use tokio_rustls::server::TlsStream;
 
-use crate::config::ListenAddr;
+use self::{stream::Stream, tls::Tls};
+use crate::{
+    config::{ListenAddr, TrustedProxies},
+    metrics::{Metrics, PortMetrics},
+};
 
 pub use self::{body::RequestBody, record::RequestContext};
 
@@ -38,11 +46,16 @@ const BACKLOG: u32 = 1024;
 /// Shortest and longest pause after a failed accept.
 const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What one port allows.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Most connections at a time; further ones wait in the kernel.
     pub connections_max: usize,
+    /// From the connection to the end of the TLS handshake. Default 10 s.
+    pub handshake_timeout: Duration,
     /// From the first byte of a head to its last. Default 30 s.
     pub head_timeout: Duration,
     /// How long a connection may be kept without a request. Default 2 min.
@@ -60,12 +73,24 @@ impl Limits {
     pub fn new(connections_max: usize, stop_timeout: Duration) -> Self {
         Self {
             connections_max,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
             head_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(120),
             progress_timeout: Duration::from_secs(90),
             stop_timeout,
         }
     }
+}
+
+/// What all ports have in common; cheap to clone.
+#[derive(Clone, Default)]
+pub struct Edge {
+    /// TLS, where it is configured.
+    pub tls: Option<Arc<Tls>>,
+    /// Whose word about the client's address is taken.
+    pub proxies: TrustedProxies,
+    /// Where requests and connections are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Answers requests: the S3 front or the admin front.
@@ -143,13 +168,18 @@ impl Port {
     }
 
     /// Lets clients connect; they wait until [`Listening::serve`] runs.
-    pub fn listen(self) -> Result<Listening, PortError> {
+    pub fn listen(self, edge: Edge) -> Result<Listening, PortError> {
         match self.socket.listen(BACKLOG) {
             Ok(listener) => {
-                tracing::info!(name = self.name, addr = %self.addr, "server listening");
+                let (name, addr) = (self.name, self.addr);
+                match edge.tls {
+                    Some(_) => tracing::info!(name, %addr, "server listening (TLS)"),
+                    None => tracing::info!(name, %addr, "server listening"),
+                }
                 Ok(Listening {
-                    name: self.name,
+                    name,
                     listener,
+                    edge,
                 })
             }
             Err(error) => Err(PortError {
@@ -166,6 +196,7 @@ impl Port {
 pub struct Listening {
     name: &'static str,
     listener: TcpListener,
+    edge: Edge,
 }
 
 impl Listening {
@@ -176,6 +207,8 @@ impl Listening {
         let shared = Arc::new(Shared {
             front,
             limits,
+            metrics: self.edge.metrics.port(self.name),
+            edge: self.edge,
             stop: stop.clone(),
         });
         let mut connections = JoinSet::new();
@@ -200,6 +233,8 @@ impl Listening {
 struct Shared<F> {
     front: F,
     limits: Limits,
+    edge: Edge,
+    metrics: Arc<PortMetrics>,
     stop: watch::Receiver<bool>,
 }
 
@@ -294,7 +329,32 @@ async fn accept<F: Front>(
 async fn accepted<F: Front>(stream: TcpStream, peer: IpAddr, shared: Arc<Shared<F>>) {
     // Fails only when the client is gone already, which the first read will tell.
     let _ = stream.set_nodelay(true);
+    let _open = shared.metrics.connection();
+    let stream = match &shared.edge.tls {
+        None => Stream::Plain(stream),
+        Some(tls) => match handshake(tls, stream, &shared).await {
+            Ok(stream) => Stream::Tls(Box::new(stream)),
+            Err(error) => {
+                shared.metrics.handshake_failed();
+                tracing::debug!(%peer, %error, "TLS handshake failed");
+                return;
+            }
+        },
+    };
     connection::drive(stream, peer, shared).await;
+}
+
+/// Shakes hands, unless that takes too long or the port stops meanwhile.
+async fn handshake<F: Front>(
+    tls: &Tls,
+    stream: TcpStream,
+    shared: &Shared<F>,
+) -> io::Result<TlsStream<TcpStream>> {
+    let mut stop = shared.stop.clone();
+    tokio::select! {
+        accepted = tokio::time::timeout(shared.limits.handshake_timeout, tls.accept(stream)) => accepted?,
+        _ = stop.wait_for(|stop| *stop) => Err(io::ErrorKind::ConnectionAborted.into()),
+    }
 }
 
 #[cfg(test)]

@@ -5,10 +5,13 @@
 mod admin;
 mod cli;
 mod credentials;
+mod limits;
 mod listener;
 mod log;
+mod metrics;
 mod planted;
 mod s3;
+mod self_signed;
 
 use std::process::ExitCode;
 

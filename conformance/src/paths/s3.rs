@@ -42,6 +42,7 @@ impl Server {
                 .env("JAY_LISTEN_ADDR", &s3)
                 .env("JAY_ADMIN_ADDR", &admin)
                 .env("JAY_S3_MIN_PART_SIZE", PART_BYTES_MIN)
+                .env("JAY_RATE_LIMIT", "0")
                 .stdin(Stdio::null());
             command
         };

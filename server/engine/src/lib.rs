@@ -66,7 +66,7 @@ pub use crate::{
         Action, Caller, Reason, SigningKey,
         link::{LINK_SECONDS_MAX, Link},
     },
-    counters::{Counter, Counters},
+    counters::{Counter, Counters, Gauges, Histogram},
     error::{Error, ErrorKind, Result},
     maintenance::{
         accept::Acceptance,
@@ -261,7 +261,7 @@ impl Engine {
             env: env.clone(),
             inline_max: config.inline_max,
             verify_sample_rate: config.verify_sample_rate,
-            counters: Arc::new(Counters::default()),
+            counters: store.local().counters.clone(),
             buffers: Arc::new(tokio::sync::Semaphore::new(buffers_max)),
             buffers_max,
             hashing: tokio::sync::Semaphore::new(service::HASHES_MAX),
@@ -797,6 +797,11 @@ impl Engine {
     /// What was counted since the start.
     pub fn counters(&self) -> &Counters {
         &self.service.counters
+    }
+
+    /// How much waits inside the store now.
+    pub fn gauges(&self) -> Gauges {
+        self.running.store.local().gauges()
     }
 
     /// The objects in quarantine, in the order of bucket ids and keys: those behind `after`. For operators: no

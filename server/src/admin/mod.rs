@@ -20,7 +20,10 @@ use serde::Serialize;
 use subtle::ConstantTimeEq as _;
 
 use self::error::Error;
-use crate::listener::{Front, RequestBody, RequestContext};
+use crate::{
+    listener::{Front, RequestBody, RequestContext},
+    metrics::Sources,
+};
 
 pub use self::{body::Body, health::Health};
 
@@ -33,12 +36,41 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 #[derive(Clone)]
 pub struct Admin {
     health: Health,
+    metrics: Sources,
+    /// `/metrics` asks for no token.
+    metrics_public: bool,
 }
 
 impl Admin {
-    /// A front that tells `health`.
-    pub fn new(health: Health) -> Self {
-        Self { health }
+    /// A front that tells `health`, and `metrics` to everybody if they are public.
+    pub fn new(health: Health, metrics: Sources, metrics_public: bool) -> Self {
+        Self {
+            health,
+            metrics,
+            metrics_public,
+        }
+    }
+
+    /// Metrics as Prometheus reads them.
+    fn prometheus(
+        &self,
+        headers: &HeaderMap,
+        context: &mut RequestContext,
+    ) -> Result<Response<Body>, Error> {
+        context.operation = "Metrics";
+        let served = self.health.served();
+        if !self.metrics_public {
+            let (_, token) = served.as_ref().ok_or_else(not_open)?;
+            must_be_operator(headers, token, context)?;
+        }
+        let engine = served.as_ref().map(|(engine, _)| engine);
+        let text = self.metrics.prometheus(engine, []);
+        let mut response = Response::new(Body::Full(text.into()));
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+        );
+        Ok(response)
     }
 
     async fn api(
@@ -47,14 +79,9 @@ impl Admin {
         context: &mut RequestContext,
     ) -> Result<Response<Body>, Error> {
         let Some((engine, token)) = self.health.served() else {
-            return Err(Error::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the store is not open yet",
-            ));
+            return Err(not_open());
         };
-        if !is_operator(request.headers(), &token) {
-            return Err(Error::new(StatusCode::UNAUTHORIZED, "unauthorized"));
-        }
+        must_be_operator(request.headers(), &token, context)?;
         must_be_meant(request.headers(), &engine)?;
         let (parts, body) = request.into_parts();
         let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
@@ -75,6 +102,10 @@ impl Admin {
             (&Method::DELETE, "/quarantine") => {
                 named("PurgeQuarantined");
                 quarantine::purge(&engine, &body).await
+            }
+            (&Method::GET, "/metrics") => {
+                named("JayMetrics");
+                Ok(json(StatusCode::OK, &self.metrics.jay_json(Some(&engine))))
             }
             (&Method::GET, "/upkeep") => {
                 named("GetUpkeep");
@@ -114,6 +145,25 @@ pub fn hex(id: [u8; 16]) -> String {
     format!("{:032x}", u128::from_be_bytes(id))
 }
 
+fn not_open() -> Error {
+    Error::new(StatusCode::SERVICE_UNAVAILABLE, "the store is not open yet")
+}
+
+/// Refuses, and counts, a caller without the admin token.
+fn must_be_operator(
+    headers: &HeaderMap,
+    token: &str,
+    context: &mut RequestContext,
+) -> Result<(), Error> {
+    match is_operator(headers, token) {
+        true => Ok(()),
+        false => {
+            context.auth_failed = true;
+            Err(Error::new(StatusCode::UNAUTHORIZED, "unauthorized"))
+        }
+    }
+}
+
 /// Whether the caller has the admin token.
 fn is_operator(headers: &HeaderMap, token: &str) -> bool {
     let given = headers.get(header::AUTHORIZATION).map(|v| v.as_bytes());
@@ -139,6 +189,10 @@ impl Front for Admin {
             "/health" | "/health/ready" => {
                 context.operation = "HealthReady";
                 self.health.ready()
+            }
+            "/metrics" if request.method() == Method::GET => {
+                let answer = self.prometheus(request.headers(), context);
+                answer.unwrap_or_else(|error| error.response())
             }
             path if path.starts_with("/_jay/") => {
                 let answer = self.api(request, context).await;

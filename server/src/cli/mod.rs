@@ -12,6 +12,7 @@ mod health;
 mod operator;
 mod print_config;
 mod serve;
+pub mod tls;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -36,7 +37,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serves the store; also what happens without a command
-    Serve,
+    Serve(serve::ServeArgs),
     /// Prints how to connect, credentials included
     PrintConfig(print_config::PrintConfigArgs),
     /// Asks the admin port whether the server is ready; exits with 0 if so
@@ -57,10 +58,13 @@ impl Cli {
     /// Does what was asked.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let file = self.config_file.as_deref();
-        match self.command.unwrap_or(Command::Serve) {
+        let command = self
+            .command
+            .unwrap_or_else(|| Command::Serve(serve::ServeArgs::default()));
+        match command {
             // It has exit codes of its own.
             Command::Fsck(args) => return fsck::run(&args, file),
-            Command::Serve => serve::run(Config::load(file)?),
+            Command::Serve(args) => serve::run(&args, Config::load(file)?),
             Command::PrintConfig(args) => print_config::run(&args, &Config::load(file)?),
             Command::Health => health::run(&Config::load(file)?),
             #[cfg(planted)]

@@ -1,13 +1,19 @@
 //! The admin API of a running server, for the verbs that go through it when the store is in use.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, bail};
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, pki_types::ServerName};
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
+use super::tls;
 use crate::{
     admin::{STORE, hex},
     config::Config,
@@ -20,6 +26,8 @@ const LINE_BYTES_MAX: usize = 64 << 20;
 /// Calls the server of a configuration as its operator.
 pub struct Operator {
     addr: std::net::SocketAddr,
+    /// How to speak TLS, where the server does.
+    tls: Option<Arc<ClientConfig>>,
     token: Zeroizing<String>,
     /// The store that is meant.
     store: Option<String>,
@@ -37,6 +45,9 @@ impl Operator {
         };
         Ok(Self {
             addr: config.admin_addr.connect_addr(),
+            tls: tls::files(config)
+                .map(|files| tls::trusting(&files))
+                .transpose()?,
             token,
             store: jay_engine::store_id(&config.data_dir).map(hex),
         })
@@ -59,13 +70,32 @@ impl Operator {
         &self,
         path: &str,
         body: &Value,
-        mut on_line: impl FnMut(Value) -> anyhow::Result<()>,
+        on_line: impl FnMut(Value) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let addr = self.addr;
         let stream = tokio::net::TcpStream::connect(addr).await;
         let stream = stream.with_context(|| {
             format!("the store is in use, but no server answers on the admin port {addr} (JAY_ADMIN_ADDR)")
         })?;
+        let Some(tls) = &self.tls else {
+            return self.send_over(stream, path, body, on_line).await;
+        };
+        let connector = TlsConnector::from(tls.clone());
+        let stream = connector.connect(ServerName::from(addr.ip()), stream).await;
+        let stream = stream.with_context(|| {
+            format!("the server on the admin port {addr} does not have the certificate that is configured here")
+        })?;
+        self.send_over(stream, path, body, on_line).await
+    }
+
+    async fn send_over(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        path: &str,
+        body: &Value,
+        mut on_line: impl FnMut(Value) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let addr = self.addr;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);

@@ -9,7 +9,8 @@ use clap::Args;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::{config::Config, credentials::Credentials};
+use super::tls;
+use crate::{config::Config, credentials::Credentials, self_signed};
 
 /// Port of the native protocol, which clients of `JAY_URL` will speak.
 const NATIVE_PORT: u16 = 4444;
@@ -54,6 +55,9 @@ pub struct Connection {
     admin_url: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     admin_token: Option<Zeroizing<String>>,
+    /// The file by which clients trust a self-signed certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_bundle: Option<String>,
 }
 
 impl Connection {
@@ -92,15 +96,22 @@ impl Connection {
             .as_ref()
             .map(|bucket| format!("/{bucket}"))
             .unwrap_or_default();
+        let scheme = tls::scheme(config);
+        let made = self_signed::in_use(&config.data_dir).filter(|_| config.tls.is_none());
+        let ca_bundle = made.map(|files| {
+            let path = std::path::absolute(&files.cert).unwrap_or(files.cert);
+            path.display().to_string()
+        });
         Self {
-            endpoint_url: format!("http://{s3}"),
+            endpoint_url: format!("{scheme}://{s3}"),
             region: config.region_or_default().to_owned(),
             access_key_id,
             secret_access_key,
             bucket,
             jay_url: format!("jay://{native}{path}"),
-            admin_url: format!("http://{}", config.admin_addr.connect_addr()),
+            admin_url: format!("{scheme}://{}", config.admin_addr.connect_addr()),
             admin_token,
+            ca_bundle,
         }
     }
 
@@ -119,6 +130,12 @@ impl Connection {
         ] {
             // Writing into a String does not fail.
             let _ = writeln!(text, "export {name}={}", quoted(value));
+        }
+        if let Some(path) = &self.ca_bundle {
+            // The first is for boto3 and the AWS CLI, the second for curl.
+            for name in ["AWS_CA_BUNDLE", "CURL_CA_BUNDLE"] {
+                let _ = writeln!(text, "export {name}={}", quoted(path));
+            }
         }
         let bucket = self.bucket.as_deref().unwrap_or("my-bucket");
         let _ = write!(

@@ -6,7 +6,8 @@
 
 use std::{io::Write as _, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use clap::Args;
 use jay_engine::{BucketName, Engine, EngineConfig, ErrorKind, SeedOutcome, SeedToken};
 use jiff::{Timestamp, tz::TimeZone};
 use tokio::{
@@ -15,14 +16,17 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::{buckets, print_config::Connection};
+use super::{buckets, print_config::Connection, tls};
 use crate::{
     admin::{Admin, Health},
     config::{self, Config},
     credentials::Credentials,
-    listener::{Front, Limits, Port, RequestBody, RequestContext},
+    limits::{self, RateLimiter},
+    listener::{Edge, Front, Limits, Port, RequestBody, RequestContext, tls::Tls},
     log,
+    metrics::{Metrics, Sources},
     s3::{self, S3},
+    self_signed,
 };
 
 /// Most connections of the admin port.
@@ -30,8 +34,16 @@ const ADMIN_CONNECTIONS_MAX: usize = 256;
 /// How long the admin port may take to end after everything else has.
 const ADMIN_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Options of `serve`.
+#[derive(Args, Default)]
+pub struct ServeArgs {
+    /// Speak TLS with a certificate made now for localhost and this host's name, for development
+    #[arg(long)]
+    tls_self_signed: bool,
+}
+
 /// Serves until a signal says to stop.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(args: &ServeArgs, config: Config) -> anyhow::Result<()> {
     log::start(config.log_level);
     config.notices.iter().for_each(config::Notice::log);
     if config.sigv4_trust_key_id {
@@ -43,7 +55,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
-        .block_on(serve(config))
+        .block_on(serve(args, config))
 }
 
 /// A connection is an open file, and so is a log file that is read: takes as many as this user may have.
@@ -59,7 +71,7 @@ fn raise_open_files_limit() {
     }
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(args: &ServeArgs, config: Config) -> anyhow::Result<()> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         data_dir = %config.data_dir.display(),
@@ -72,13 +84,26 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let admin_port = Port::reserve("admin", "JAY_ADMIN_ADDR", &config.admin_addr)?;
     let s3_port = Port::reserve("s3", "JAY_LISTEN_ADDR", &config.listen_addr)?;
 
+    let metrics = Arc::new(Metrics::default());
+    let edge = Edge {
+        tls: tls(args, &config)?,
+        proxies: config.trusted_proxies.clone(),
+        metrics: metrics.clone(),
+    };
+    let limiter = rate_limiter(&config);
+    let sources = Sources {
+        metrics,
+        limiter: limiter.clone(),
+    };
     let (stop_admin, admin_stop) = watch::channel(false);
-    let admin = tokio::spawn(admin_port.listen()?.serve(
-        Admin::new(health.clone()),
+    let admin = tokio::spawn(admin_port.listen(edge.clone())?.serve(
+        Admin::new(health.clone(), sources, config.metrics_public),
         Limits::new(ADMIN_CONNECTIONS_MAX, ADMIN_STOP_TIMEOUT),
         admin_stop,
     ));
     let store = open_store(&config).await?;
+    self_signed::note_use(&config.data_dir, args.tls_self_signed)
+        .context("which certificate is used could not be noted")?;
     let s3 = S3::new(
         store.engine.clone(),
         s3::Settings {
@@ -87,9 +112,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             part_bytes_min: config.s3_min_part_size,
             debug_signatures: config.debug_signatures,
             trusts_key_id: config.sigv4_trust_key_id,
+            request_bytes_max: config.request_bytes_max,
         },
+        limiter,
     );
-    let s3_port = s3_port.listen()?;
+    let s3_port = s3_port.listen(edge)?;
     health.set_ready(store.engine.clone(), store.admin_token.clone());
     store.greet(&config)?;
 
@@ -105,6 +132,48 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         .context("the store could not be closed in order; the next start recovers it")?;
     tracing::info!("jay: stopped");
     Ok(())
+}
+
+/// TLS as it is configured, with its files watched.
+fn tls(args: &ServeArgs, config: &Config) -> anyhow::Result<Option<Arc<Tls>>> {
+    let files = match (&config.tls, args.tls_self_signed) {
+        (Some(_), true) => bail!(
+            "--tls-self-signed and JAY_TLS_CERT exclude each other: give the option or the certificate"
+        ),
+        (Some(_), false) => tls::files(config),
+        (None, true) => Some(self_signed::ensure(&config.data_dir)?),
+        (None, false) => None,
+    };
+    let Some(files) = files else {
+        return Ok(None);
+    };
+    if args.tls_self_signed {
+        let cert = std::path::absolute(&files.cert)?;
+        tracing::info!(cert = %cert.display(), "TLS with a self-signed certificate: clients trust it by this file");
+    }
+    let tls = Tls::load(files)?;
+    let watched = tls.clone();
+    tokio::spawn(async move {
+        let Err(error) = watched.watch().await;
+        tracing::error!(%error, "a new certificate will not be seen until the next start");
+    });
+    Ok(Some(tls))
+}
+
+/// The limiter of all fronts, swept now and then.
+fn rate_limiter(config: &Config) -> Arc<RateLimiter> {
+    let (rate, burst) = config
+        .rate_limit
+        .map_or((0.0, 0), |limit| (limit.per_second, limit.burst.into()));
+    let limiter = Arc::new(RateLimiter::new(rate, burst));
+    let swept = limiter.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(limits::SWEEP_EVERY).await;
+            swept.sweep();
+        }
+    });
+    limiter
 }
 
 impl Front for Arc<S3> {
@@ -240,7 +309,8 @@ impl Store {
             }
             Origin::Kept => {
                 tracing::info!(
-                    "ready on http://{}; `{}` shows how to connect",
+                    "ready on {}://{}; `{}` shows how to connect",
+                    tls::scheme(config),
                     config.listen_addr.connect_addr(),
                     print_config_command(config)
                 );

@@ -151,6 +151,8 @@ settings! {
         "how long a stop waits for requests").default("30");
     DEBUG_SIGNATURES = Setting::new("JAY_DEBUG_SIGNATURES", "debug_signatures", Kind::Flag,
         "tell callers what was signed here").default("false");
+    METRICS_PUBLIC = Setting::new("JAY_METRICS_PUBLIC", "metrics_public", Kind::Flag,
+        "/metrics asks for no token").default("false");
     COMPAT_ENV = Setting::new("JAY_COMPAT_ENV", "", Kind::Flag, "accept variables of other stores and of AWS clients")
         .default("false").environment_only();
 }

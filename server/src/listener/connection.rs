@@ -20,7 +20,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Instant, Sleep, sleep_until},
 };
 
@@ -28,6 +27,7 @@ use super::{
     Front, HEAD_BYTES_MAX, HEADERS_MAX, Limits, Shared,
     body::{AnswerBody, RequestBody},
     record::Record,
+    stream::Stream,
 };
 
 /// How long, after an answer that did not wait for the rest of the request, the rest is read and thrown
@@ -35,14 +35,14 @@ use super::{
 const LINGER: Duration = Duration::from_secs(5);
 
 /// Serves one connection to its end.
-pub async fn drive<F: Front>(stream: TcpStream, peer: IpAddr, shared: Arc<Shared<F>>) {
+pub async fn drive<F: Front>(stream: Stream, peer: IpAddr, shared: Arc<Shared<F>>) {
     let link = Link::new(&shared.limits);
     let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
         let shared = shared.clone();
         let link = link.clone();
         async move {
             link.lock().phase = Phase::Request;
-            let mut record = Record::new(&request, peer, F::LOGGED, link.clone());
+            let mut record = Record::new(&request, peer, &shared, link.clone());
             let request = request.map(|body| RequestBody::new(body, link, record.bytes_in()));
             let response = shared.front.handle(request, &mut record.context).await;
             record.answered(response.status());
@@ -202,7 +202,7 @@ impl Deadline {
 
 /// The socket, telling the state what it sees.
 struct Io {
-    stream: TcpStream,
+    stream: Stream,
     link: Link,
     linger: Option<Pin<Box<Sleep>>>,
 }
@@ -228,7 +228,7 @@ impl AsyncRead for Io {
 
 impl Io {
     /// Notes since when the socket is full.
-    fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn wrote<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         let mut state = self.link.lock();
         match result {
             Poll::Pending => state.write_waits = state.write_waits.or_else(|| Some(Instant::now())),
@@ -262,7 +262,9 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // TLS takes a small answer at once and waits for the socket here.
+        let result = Pin::new(&mut self.stream).poll_flush(cx);
+        self.wrote(result)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

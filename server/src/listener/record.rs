@@ -1,4 +1,5 @@
-//! The log line of one request, written when its answer has ended or when it was given up.
+//! The log line of one request, written when its answer has ended or when it was given up; it is counted here
+//! too, so that no front can forget that.
 
 use std::{
     net::IpAddr,
@@ -11,7 +12,8 @@ use std::{
 
 use http::StatusCode;
 
-use super::connection::Link;
+use super::{Front, Shared, client::client, connection::Link};
+use crate::metrics::{Ended, Outcome, PortMetrics};
 
 /// What a front knows of a request that the log should tell.
 pub struct RequestContext {
@@ -19,6 +21,8 @@ pub struct RequestContext {
     pub request_id: String,
     /// Who connected.
     pub peer: IpAddr,
+    /// Who sent the request: the peer, or the client that a trusted proxy names. Never an IPv4 address in IPv6 form.
+    pub client: IpAddr,
     /// The operation's S3 name, or "" while it is not known.
     pub operation: &'static str,
     /// Access key id of the caller, once proven.
@@ -29,6 +33,8 @@ pub struct RequestContext {
     pub key: Option<String>,
     /// The code of the error that was answered.
     pub error_code: Option<&'static str>,
+    /// The caller's proof of who it is was wrong, and that is why it was refused.
+    pub auth_failed: bool,
     /// Bytes of the object that came in, after transfer codings were taken off; the listener's own count
     /// of the raw body stands in while this is 0.
     pub bytes_in: u64,
@@ -46,24 +52,27 @@ pub struct Record {
     bytes_out: u64,
     complete: bool,
     logged: bool,
+    metrics: Arc<PortMetrics>,
     link: Link,
 }
 
 impl Record {
-    pub(super) fn new<B>(
+    pub(super) fn new<B, F: Front>(
         request: &http::Request<B>,
         peer: IpAddr,
-        logged: bool,
+        shared: &Shared<F>,
         link: Link,
     ) -> Self {
         let context = RequestContext {
             request_id: request_id(),
             peer,
+            client: client(peer, request.headers(), &shared.edge.proxies),
             operation: "",
             token_id: None,
             bucket: None,
             key: None,
             error_code: None,
+            auth_failed: false,
             bytes_in: 0,
         };
         Self {
@@ -76,7 +85,8 @@ impl Record {
             bytes_in: Arc::default(),
             bytes_out: 0,
             complete: false,
-            logged,
+            logged: F::LOGGED,
+            metrics: shared.metrics.clone(),
             link,
         }
     }
@@ -113,6 +123,16 @@ impl Drop for Record {
             0 => self.bytes_in.load(Ordering::Relaxed),
             bytes => bytes,
         };
+        let took = self.started.elapsed();
+        self.metrics.request(&Ended {
+            operation: context.operation,
+            outcome: Outcome::of(status, complete),
+            error_code: context.error_code,
+            auth_failed: context.auth_failed,
+            took,
+            bytes_in,
+            bytes_out: self.bytes_out,
+        });
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
@@ -130,7 +150,8 @@ impl Drop for Record {
                     bytes_in,
                     bytes_out = self.bytes_out,
                     ttfb_ms = self.head.map(|(_, after)| milliseconds(after)),
-                    total_ms = milliseconds(self.started.elapsed()),
+                    total_ms = milliseconds(took),
+                    client = %context.client,
                     peer = %context.peer,
                     "request"
                 )

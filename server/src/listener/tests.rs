@@ -50,12 +50,16 @@ struct Served {
 }
 
 fn serve(change: impl FnOnce(&mut Limits)) -> Served {
+    serve_with(Edge::default(), change)
+}
+
+fn serve_with(edge: Edge, change: impl FnOnce(&mut Limits)) -> Served {
     let mut limits = Limits::new(16, Duration::from_secs(5));
     change(&mut limits);
     let port = Port::reserve("test", "TEST", &"127.0.0.1:0".parse().unwrap()).unwrap();
     let addr = port.addr;
     let (stop, stopped) = watch::channel(false);
-    let ended = tokio::spawn(port.listen().unwrap().serve(Echo, limits, stopped));
+    let ended = tokio::spawn(port.listen(edge).unwrap().serve(Echo, limits, stopped));
     Served { addr, stop, ended }
 }
 
@@ -84,7 +88,7 @@ async fn one_answer(stream: &mut TcpStream) -> String {
 async fn a_port_in_use_is_named() {
     let port = Port::reserve("test", "JAY_X", &"127.0.0.1:0".parse().unwrap()).unwrap();
     let addr = port.addr.to_string();
-    let _listening = port.listen().unwrap();
+    let _listening = port.listen(Edge::default()).unwrap();
     let error = Port::reserve("test", "JAY_X", &addr.parse().unwrap())
         .err()
         .unwrap()
@@ -99,7 +103,7 @@ async fn a_port_in_use_is_named() {
 async fn every_interface_takes_both_families() {
     let port = Port::reserve("test", "JAY_X", &":0".parse().unwrap()).unwrap();
     let number = port.addr.port();
-    let _listening = port.listen().unwrap();
+    let _listening = port.listen(Edge::default()).unwrap();
     TcpStream::connect(("127.0.0.1", number)).await.unwrap();
 }
 
@@ -118,6 +122,19 @@ async fn a_slow_head_is_cut_and_a_kept_connection_is_not() {
         .await
         .unwrap();
     assert!(one_answer(&mut kept).await.ends_with("\r\n\r\n0"));
+}
+
+/// Slow-loris: each byte is progress, the head is not.
+#[tokio::test]
+async fn a_head_that_trickles_is_cut() {
+    let served = serve(|limits| limits.head_timeout = Duration::from_millis(300));
+    let started = Instant::now();
+    let mut stream = served.send("GET / HTTP/1.1\r\n").await;
+    while stream.write_all(b"A: b\r\n").await.is_ok() {
+        assert!(started.elapsed() < Duration::from_secs(2), "it goes on");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(started.elapsed() > Duration::from_millis(250));
 }
 
 #[tokio::test]
@@ -225,4 +242,109 @@ async fn an_answer_that_nobody_reads_is_cut() {
     let stream = served.send("GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await;
     tokio::time::sleep(Duration::from_millis(800)).await;
     assert!(to_end(stream).await.len() < LARGE);
+}
+
+/// TLS with a certificate made for the test.
+fn tls_edge() -> (Edge, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let files = tls::TlsFiles {
+        cert: dir.path().join("cert"),
+        key: dir.path().join("key"),
+        names: ("CERT", "KEY"),
+    };
+    std::fs::write(&files.cert, made.cert.pem()).unwrap();
+    std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+    let edge = Edge {
+        tls: Some(Tls::load(files).unwrap()),
+        ..Edge::default()
+    };
+    (edge, dir)
+}
+
+/// Handshakes hold connections: without a deadline whoever never begins one would hold them for ever.
+#[tokio::test]
+async fn a_handshake_that_does_not_come_is_cut_and_holds_a_connection_until_then() {
+    let (edge, _dir) = tls_edge();
+    let metrics = edge.metrics.port("test");
+    let served = serve_with(edge, |limits| {
+        limits.handshake_timeout = Duration::from_millis(300);
+        limits.connections_max = 1;
+    });
+    let started = Instant::now();
+    let silent = served.send("").await;
+    let second = served.send("GET / HTTP/1.1\r\n").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(metrics.connection_counts(), (1, 1, 0));
+    assert_eq!(to_end(silent).await, "");
+    let took = started.elapsed();
+    assert!((250..2000).contains(&took.as_millis()), "{took:?}");
+    // Plain HTTP is no handshake. It was let in only now.
+    assert!(!to_end(second).await.starts_with("HTTP"));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(metrics.connection_counts(), (0, 2, 2));
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_handshakes() {
+    let (edge, _dir) = tls_edge();
+    let served = serve_with(edge, |_| ());
+    let silent = served.send("").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    served.stop.send(true).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(1), served.ended).await;
+    ended.unwrap().unwrap();
+    assert_eq!(to_end(silent).await, "");
+}
+
+#[tokio::test]
+async fn too_many_headers_are_refused() {
+    let served = serve(|_| ());
+    let many = "A: x\r\n".repeat(HEADERS_MAX + 1);
+    let stream = served.send(&format!("GET / HTTP/1.1\r\n{many}\r\n")).await;
+    assert!(to_end(stream).await.starts_with("HTTP/1.1 431"));
+}
+
+async fn shake_hands(served: &Served) -> tokio_rustls::client::TlsStream<TcpStream> {
+    let client = crate::cli::tls::trusting_anybody().unwrap();
+    let stream = served.send("").await;
+    let name = rustls::pki_types::ServerName::from(served.addr.ip());
+    let connector = tokio_rustls::TlsConnector::from(client);
+    connector.connect(name, stream).await.unwrap()
+}
+
+#[tokio::test]
+async fn requests_under_tls_are_answered_and_counted() {
+    let (edge, _dir) = tls_edge();
+    let metrics = edge.metrics.port("test");
+    let served = serve_with(edge, |_| ());
+    let mut stream = shake_hands(&served).await;
+    for _ in 0..2 {
+        let request = b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi";
+        stream.write_all(request).await.unwrap();
+        let mut text = vec![0; 4096];
+        let length = stream.read(&mut text).await.unwrap();
+        assert!(text[..length].ends_with(b"\r\n\r\n2"));
+    }
+    assert_eq!(metrics.connection_counts(), (1, 1, 0));
+}
+
+/// TLS holds back a small answer that the socket has no room for: nothing else would notice that it stands still.
+#[tokio::test]
+async fn answers_under_tls_that_nobody_reads_are_cut() {
+    for path in ["/large", "/refuse"] {
+        let (edge, _dir) = tls_edge();
+        let metrics = edge.metrics.port("test");
+        let served = serve_with(edge, |limits| {
+            limits.progress_timeout = Duration::from_millis(300);
+        });
+        let mut stream = shake_hands(&served).await;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").repeat(10_000);
+        let began = Instant::now();
+        while metrics.connection_counts().0 > 0 {
+            let sent = stream.write_all(request.as_bytes());
+            let _ = tokio::time::timeout(Duration::from_millis(100), sent).await;
+            assert!(began.elapsed() < Duration::from_secs(20), "{path} is held");
+        }
+    }
 }

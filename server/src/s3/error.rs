@@ -93,9 +93,8 @@ impl Error {
             response.headers_mut().insert(name, value);
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            let retry_after = response.headers_mut().entry(header::RETRY_AFTER);
+            retry_after.or_insert(HeaderValue::from_static("1"));
         }
         if is_head {
             return response;

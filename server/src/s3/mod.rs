@@ -32,6 +32,8 @@ mod tagging;
 mod uri;
 mod xml;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts,
@@ -47,7 +49,10 @@ use self::{
     sigv4::{Rules, presigned},
     uri::Query,
 };
-use crate::listener::RequestContext;
+use crate::{
+    limits::{self, RateLimiter},
+    listener::RequestContext,
+};
 
 /// The region that is reported while none is configured.
 const REGION_DEFAULT: &str = "us-east-1";
@@ -66,6 +71,8 @@ pub struct Settings {
     pub debug_signatures: bool,
     /// `JAY_SIGV4_TRUST_KEY_ID`: whoever names an access key in a signature of version 4 has it, whatever the signature.
     pub trusts_key_id: bool,
+    /// `JAY_REQUEST_BYTES_MAX`: most bytes of a request's body as it is sent, its framing included.
+    pub request_bytes_max: Option<u64>,
 }
 
 impl Settings {
@@ -87,12 +94,17 @@ impl Settings {
 pub struct S3 {
     engine: Engine,
     settings: Settings,
+    limiter: Arc<RateLimiter>,
 }
 
 impl S3 {
-    /// A front of this engine.
-    pub fn new(engine: Engine, settings: Settings) -> Self {
-        Self { engine, settings }
+    /// A front of this engine, whose callers share `limiter` with those of other fronts.
+    pub fn new(engine: Engine, settings: Settings, limiter: Arc<RateLimiter>) -> Self {
+        Self {
+            engine,
+            settings,
+            limiter,
+        }
     }
 
     /// Answers one request.
@@ -102,7 +114,8 @@ impl S3 {
         context: &mut RequestContext,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let mut incoming = Incoming::new(&parts.headers, body);
+        let incoming = Incoming::new(&parts.headers, body);
+        let mut incoming = incoming.limited(self.settings.request_bytes_max);
         let result = self.serve(&parts, &mut incoming, context).await;
         let is_reusable = incoming.settle().await;
         context.bytes_in = incoming.received_bytes();
@@ -134,6 +147,7 @@ impl S3 {
     ) -> Result<Response<Body>> {
         if parts.method == Method::OPTIONS {
             context.operation = "Preflight";
+            self.admit(None, context)?;
             return Ok(cors::preflight(&parts.headers));
         }
         for name in [header::HOST, header::AUTHORIZATION] {
@@ -154,6 +168,7 @@ impl S3 {
         if let Ok(operation) = operation {
             context.operation = operation.name();
             if operation.is_open() {
+                self.admit(None, context)?;
                 return Ok(page::welcome(parts, self.settings.region()));
             }
         }
@@ -166,6 +181,8 @@ impl S3 {
         };
         let (engine, settings) = (&self.engine, &self.settings);
         let proof = Proof::of(mechanism, engine, settings, signed, &query).await;
+        self.admit(proof.as_ref().ok(), context)?;
+        let is_wrong = proof.is_err() && mechanism != Mechanism::Absent;
         // Without any proof, what policies and flags leave open to everybody; objects also whatever is wrong with it.
         let is_open = mechanism == Mechanism::Absent
             || matches!(operation, Ok(operation) if operation.is_public_read());
@@ -173,9 +190,13 @@ impl S3 {
             Err(refusal) if is_open && !authenticate::overrides(&query) => {
                 (Proof::absent(), Some(refusal))
             }
-            proof => (proof?, None),
+            proof => {
+                context.auth_failed = is_wrong;
+                (proof?, None)
+            }
         };
-        let proof = proof.at_address(context.peer);
+        incoming.must_fit()?;
+        let proof = proof.at_address(context.client);
         if !proof.caller.is_anonymous() {
             context.token_id = Some(proof.caller.token_id().to_owned());
         }
@@ -189,9 +210,27 @@ impl S3 {
         let payload = Payload::new(&parts.headers, incoming, proof.hash, proof.chain)?;
         let result = Self::call(&call, operation?, &target, payload).await;
         match (result, refusal) {
-            (Err(error), Some(refusal)) if is_not_public(&error) => Err(refusal),
+            (Err(error), Some(refusal)) if is_not_public(&error) => {
+                context.auth_failed = is_wrong;
+                Err(refusal)
+            }
             (result, _) => result,
         }
+    }
+
+    /// Lets a request in, unless its caller sends too many: a token when it is proven, else an address.
+    fn admit(&self, proof: Option<&Proof>, context: &RequestContext) -> Result<()> {
+        let caller = match proof {
+            Some(proof) if !proof.caller.is_anonymous() => {
+                limits::Caller::Token(proof.caller.token_id().to_owned())
+            }
+            _ => limits::Caller::address(context.client),
+        };
+        self.limiter.check(caller).map_err(|refused| {
+            let retry_after = HeaderValue::from(refused.retry_after_seconds);
+            Error::new(ErrorKind::SlowDown, "Please reduce your request rate.")
+                .with_header(header::RETRY_AFTER, retry_after)
+        })
     }
 
     /// Runs an operation.

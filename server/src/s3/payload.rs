@@ -120,6 +120,8 @@ pub(crate) struct Incoming<B> {
     /// Whether that was sent, which hyper does when a body that is not empty is first asked for.
     was_continued: bool,
     has_ended: bool,
+    /// Most bytes that are taken.
+    bytes_max: u64,
 }
 
 impl<B: RequestBody> Incoming<B> {
@@ -134,8 +136,32 @@ impl<B: RequestBody> Incoming<B> {
             is_awaited: headers.contains_key(header::EXPECT),
             was_continued: false,
             has_ended: body.is_end_stream(),
+            bytes_max: u64::MAX,
             body,
         }
+    }
+
+    /// The same body, of which no more than `bytes_max` are taken.
+    pub(crate) fn limited(mut self, bytes_max: Option<u64>) -> Self {
+        self.bytes_max = bytes_max.unwrap_or(u64::MAX);
+        self
+    }
+
+    /// Refuses a body that is announced to be longer than it may be, before any of it has come.
+    pub(crate) fn must_fit(&self) -> Result<()> {
+        match self.announced_bytes {
+            Some(bytes) if bytes > self.bytes_max => Err(self.too_large()),
+            _ => Ok(()),
+        }
+    }
+
+    fn too_large(&self) -> Error {
+        let message = format!(
+            "A request may have at most {} bytes here; send the object in smaller parts.",
+            self.bytes_max
+        );
+        Error::new(ErrorKind::EntityTooLarge, message)
+            .with_detail("MaxSizeAllowed", self.bytes_max.to_string())
     }
 
     /// Bytes received so far, framing included.
@@ -178,6 +204,9 @@ impl<B: RequestBody> Incoming<B> {
                 && !data.is_empty()
             {
                 self.received_bytes += data.len() as u64;
+                if self.received_bytes > self.bytes_max {
+                    return Err(self.too_large());
+                }
                 return Ok(Some(data));
             }
         }

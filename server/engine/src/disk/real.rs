@@ -36,6 +36,7 @@ use rustix::{
 };
 
 use super::{Disk, DiskFile};
+use crate::counters::Counter;
 
 /// How the names of files begin that wait for their real name where `O_TMPFILE` is missing.
 pub const TEMPORARY_PREFIX: &str = ".tmp-";
@@ -49,6 +50,7 @@ pub struct RealDisk {
     unnamed_files: bool,
     /// Files are opened for reading alone, as a disk wants that must not be written.
     read_only: bool,
+    sync_failures: Arc<Counter>,
 }
 
 impl RealDisk {
@@ -76,6 +78,7 @@ impl RealDisk {
             next_temporary: AtomicU64::new(0),
             unnamed_files,
             read_only: false,
+            sync_failures: Arc::default(),
         }
     }
 
@@ -126,6 +129,14 @@ impl RealDisk {
         })?)
     }
 
+    fn file(&self, fd: OwnedFd, temporary: Option<Temporary>) -> Arc<dyn DiskFile> {
+        Arc::new(RealFile {
+            file: File::from(fd),
+            temporary: Mutex::new(temporary),
+            sync_failures: self.sync_failures.clone(),
+        })
+    }
+
     fn create_temporary(&self, dir: &str) -> io::Result<Arc<dyn DiskFile>> {
         loop {
             let n = self.next_temporary.fetch_add(1, Ordering::Relaxed);
@@ -139,7 +150,7 @@ impl RealDisk {
                         root: Arc::clone(&self.root),
                         path,
                     };
-                    return Ok(Arc::new(RealFile::new(fd, Some(temporary))));
+                    return Ok(self.file(fd, Some(temporary)));
                 }
                 // Left by an earlier process.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -181,13 +192,13 @@ impl Disk for RealDisk {
         if self.read_only && FileType::from_raw_mode(fstat(&file)?.st_mode).is_dir() {
             return Err(Errno::ISDIR.into());
         }
-        Ok(Arc::new(RealFile::new(file, None)))
+        Ok(self.file(file, None))
     }
 
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         self.changed()?;
         let fd = self.open_at(path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
-        Ok(Arc::new(RealFile::new(fd, None)))
+        Ok(self.file(fd, None))
     }
 
     fn create_unnamed(&self, dir: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -196,7 +207,7 @@ impl Disk for RealDisk {
             return self.create_temporary(dir);
         }
         match self.open_at(dir, OFlags::RDWR | OFlags::TMPFILE) {
-            Ok(fd) => Ok(Arc::new(RealFile::new(fd, None))),
+            Ok(fd) => Ok(self.file(fd, None)),
             Err(error) if lacks_unnamed_files(&error) => self.create_temporary(dir),
             Err(error) => Err(error),
         }
@@ -235,7 +246,12 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
-        File::from(self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)?).sync_all()
+        let dir = File::from(self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)?);
+        counted(dir.sync_all(), &self.sync_failures)
+    }
+
+    fn sync_failures(&self) -> Arc<Counter> {
+        self.sync_failures.clone()
     }
 
     fn read_dir(&self, path: &str) -> io::Result<Vec<String>> {
@@ -250,6 +266,13 @@ impl Disk for RealDisk {
     }
 }
 
+fn counted(synced: io::Result<()>, failures: &Counter) -> io::Result<()> {
+    if synced.is_err() {
+        failures.increase();
+    }
+    synced
+}
+
 /// Holds the lock taken by [`RealDisk::lock`] until it is dropped.
 #[derive(Debug)]
 pub struct LockGuard {
@@ -261,6 +284,7 @@ struct RealFile {
     file: File,
     /// Set while a stand-in for a file without a name waits for its link.
     temporary: Mutex<Option<Temporary>>,
+    sync_failures: Arc<Counter>,
 }
 
 /// The name that a file carries until it is linked; it goes with the file when it never is.
@@ -268,15 +292,6 @@ struct RealFile {
 struct Temporary {
     root: Arc<File>,
     path: String,
-}
-
-impl RealFile {
-    fn new(fd: OwnedFd, temporary: Option<Temporary>) -> RealFile {
-        RealFile {
-            file: File::from(fd),
-            temporary: Mutex::new(temporary),
-        }
-    }
 }
 
 impl Drop for RealFile {
@@ -302,7 +317,7 @@ impl DiskFile for RealFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
+        counted(self.file.sync_data(), &self.sync_failures)
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -185,6 +185,26 @@ async fn xml_bodies_are_bounded() {
     assert_eq!(error.kind(), ErrorKind::MalformedXML);
 }
 
+/// `JAY_REQUEST_BYTES_MAX`.
+#[tokio::test]
+async fn no_more_is_taken_than_is_allowed() {
+    let limited = |announced: &'static str, body: &'static str| {
+        let headers = headers(&[UNSIGNED, ("content-length", announced)]);
+        Incoming::new(&headers, Full::new(Bytes::from(body))).limited(Some(4))
+    };
+    assert!(limited("4", "four").must_fit().is_ok());
+    let error = limited("5", "fiver").must_fit().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::EntityTooLarge);
+    let mut fits = limited("4", "four");
+    assert_eq!(fits.next().await.unwrap().unwrap(), "four");
+    // Whatever was announced.
+    let mut hidden = limited("-", "fiver");
+    assert!(hidden.must_fit().is_ok());
+    let error = hidden.next().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::EntityTooLarge);
+    assert!(!hidden.settle().await, "the connection stays open");
+}
+
 #[tokio::test]
 async fn a_client_that_goes_away_leaves_an_incomplete_body() {
     let frames = [Ok(Frame::data(Bytes::from("hel"))), Err("gone")];

@@ -5,7 +5,7 @@
 //! be written or synced is never written again by this process: after a failed sync the page cache may
 //! show bytes that the disk does not have.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
@@ -369,6 +369,12 @@ impl Committer {
             self.local.stop(&why);
             return Err(CommitError::Stopped(why));
         }
+        let counters = &self.local.counters;
+        counters.log_bytes.add(bytes.len() as u64);
+        // A seal has no transactions, and is no batch that anybody waits for.
+        if count > 0 {
+            counters.batch_transactions.record(count.into());
+        }
         self.header = None;
         self.at.offset = offset + bytes.len() as u64;
         self.note_rest();
@@ -388,7 +394,13 @@ impl Committer {
             return Ok(());
         }
         self.sync_owed = false;
-        self.pack.sync_data()
+        let began = Instant::now();
+        let synced = self.pack.sync_data();
+        self.local
+            .counters
+            .log_sync_micros
+            .record_micros(began.elapsed());
+        synced
     }
 }
 

@@ -197,7 +197,7 @@ fn make(disk: &Arc<dyn Disk>, env: &Env) -> io::Result<Format> {
 
 /// What a first start that was cut short may have left, and what file systems put into their roots.
 fn may_be_ours(name: &str) -> bool {
-    const OURS: [&str; 8] = [
+    const OURS: [&str; 9] = [
         FILE,
         TEMPORARY,
         RESTORING,
@@ -205,6 +205,8 @@ fn may_be_ours(name: &str) -> bool {
         INDEX_TEMPORARY,
         BALLAST,
         "LOCK",
+        // The server's own certificate, which is there before the store.
+        "tls",
         "lost+found",
     ];
     OURS.contains(&name)
@@ -346,7 +348,14 @@ mod tests {
         assert_eq!(photos.read_dir("").unwrap(), ["holiday.jpg"]);
 
         let begun = SimulatedDisk::new(2);
-        for name in ["LOCK", "credentials", "FORMAT.new", "index.new", "ballast"] {
+        for name in [
+            "LOCK",
+            "credentials",
+            "tls",
+            "FORMAT.new",
+            "index.new",
+            "ballast",
+        ] {
             begun.create(name).unwrap();
         }
         let begun: Arc<dyn Disk> = begun;

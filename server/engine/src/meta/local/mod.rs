@@ -15,6 +15,7 @@ use std::{
 use crate::{
     OpenError,
     blob::files::Files,
+    counters::{Counters, Gauges},
     disk::{Disk, is_full},
     env::Env,
     error::{DISK_FULL, Error, ErrorKind, Result},
@@ -134,6 +135,8 @@ pub struct Local {
     /// What the index was made from, as of the last step of the applier.
     applied: Mutex<Position>,
     stopped: Mutex<Option<String>>,
+    /// What the store counts.
+    pub counters: Arc<Counters>,
     /// Whether the disk has room.
     space: Arc<Space>,
     /// A log file was begun, so the next one should be made.
@@ -186,6 +189,7 @@ impl Local {
             files: Files::new(disk.clone(), env, incarnation, floor, space.clone()),
             overlay: Overlay::new(start),
             applied: Mutex::new(start),
+            counters: Arc::new(Counters::new(disk.sync_failures())),
             disk,
             config,
             store_id,
@@ -248,6 +252,21 @@ impl Local {
         while self.applied().lsn < wanted && began.elapsed() < APPLY_PATIENCE {
             self.apply_wanted.notify();
             std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// How much waits for the index.
+    pub fn gauges(&self) -> Gauges {
+        let (rows, bytes) = self.overlay.load();
+        let behind = self
+            .overlay
+            .position()
+            .lsn
+            .saturating_sub(self.applied().lsn);
+        Gauges {
+            overlay_rows: rows as u64,
+            overlay_bytes: bytes as u64,
+            unapplied_records: behind,
         }
     }
 
