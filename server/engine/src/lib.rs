@@ -160,7 +160,9 @@ pub enum OpenError {
     },
     /// This user may not use the directory.
     #[error(
-        "{dir} cannot be used: {source}. Give this user rights on it, or choose another directory (JAY_DATA_DIR)"
+        "{dir} cannot be used: {source}. Give this user rights on it (chown -R {} {dir}), or choose another directory \
+         (JAY_DATA_DIR)",
+        rustix::process::geteuid().as_raw()
     )]
     NoAccess {
         /// The directory.

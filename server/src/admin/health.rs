@@ -38,6 +38,12 @@ impl Health {
         self.0.phase.store(STOPPING, Ordering::Release);
     }
 
+    /// False when the store has stopped writing, which only a restart ends.
+    pub fn is_well(&self) -> bool {
+        let served = self.0.served.get();
+        served.is_none_or(|(engine, _)| engine.stopped().is_none())
+    }
+
     /// The store and the token of its operator, once it is open.
     pub(super) fn served(&self) -> Option<(Engine, Zeroizing<String>)> {
         self.0.served.get().cloned()

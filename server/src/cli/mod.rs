@@ -7,11 +7,13 @@ mod backup;
 mod bar;
 mod bench;
 mod buckets;
+pub mod compat;
 mod fsck;
 mod health;
 mod operator;
 mod print_config;
 mod serve;
+mod supervisor;
 pub mod tls;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -38,6 +40,9 @@ pub struct Cli {
 enum Command {
     /// Serves the store; also what happens without a command
     Serve(serve::ServeArgs),
+    /// Serves the store, on the command line of another
+    #[command(hide = true)]
+    Server(compat::ServerArgs),
     /// Prints how to connect, credentials included
     PrintConfig(print_config::PrintConfigArgs),
     /// Asks the admin port whether the server is ready; exits with 0 if so
@@ -65,6 +70,9 @@ impl Cli {
             // It has exit codes of its own.
             Command::Fsck(args) => return fsck::run(&args, file),
             Command::Serve(args) => serve::run(&args, Config::load(file)?),
+            Command::Server(args) => {
+                serve::run(&serve::ServeArgs::default(), args.over(Config::load(file)?))
+            }
             Command::PrintConfig(args) => print_config::run(&args, &Config::load(file)?),
             Command::Health => health::run(&Config::load(file)?),
             #[cfg(planted)]

@@ -16,7 +16,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::{buckets, print_config::Connection, tls};
+use super::{buckets, compat, print_config::Connection, supervisor, tls};
 use crate::{
     admin::{Admin, Health},
     config::{self, Config},
@@ -112,6 +112,7 @@ async fn serve(args: &ServeArgs, config: Config) -> anyhow::Result<()> {
             part_bytes_min: config.s3_min_part_size,
             debug_signatures: config.debug_signatures,
             trusts_key_id: config.sigv4_trust_key_id,
+            is_compatible: config.is_compatible,
             request_bytes_max: config.request_bytes_max,
         },
         limiter,
@@ -119,6 +120,10 @@ async fn serve(args: &ServeArgs, config: Config) -> anyhow::Result<()> {
     let s3_port = s3_port.listen(edge)?;
     health.set_ready(store.engine.clone(), store.admin_token.clone());
     store.greet(&config)?;
+    supervisor::ready(&health);
+    if config.is_compatible {
+        println!("{}", compat::STARTED);
+    }
 
     let limits = Limits::new(config.connections_max, config.stop_timeout);
     s3_port.serve(Arc::new(s3), limits, stop).await;
@@ -204,6 +209,7 @@ fn stop_on_signals(health: Health) -> anyhow::Result<watch::Receiver<bool>> {
                 true => {
                     tracing::info!("jay: shutting down");
                     health.set_stopping();
+                    supervisor::stopping();
                     let _ = stop.send(true);
                 }
                 // What was acknowledged is durable: the next start recovers it.

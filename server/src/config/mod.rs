@@ -103,6 +103,8 @@ pub struct Config {
     pub stop_timeout: Duration,
     /// Tells callers with a wrong signature what was signed here. Default off.
     pub debug_signatures: bool,
+    /// Whether what test set-ups of another store ask for is answered (`JAY_COMPAT_ENV`). Default off.
+    pub is_compatible: bool,
     /// Whether `/metrics` of the admin port asks for no token. Default it does.
     pub metrics_public: bool,
     /// What was odd about the settings, to be logged once there is a log.
@@ -220,6 +222,7 @@ impl Config {
             upkeep: meaning::upkeep(values)?,
             stop_timeout: Duration::from_secs(meaning::number(values, &setting::STOP_TIMEOUT)?),
             debug_signatures: flag(&setting::DEBUG_SIGNATURES),
+            is_compatible: flag(&setting::COMPAT_ENV),
             metrics_public: flag(&setting::METRICS_PUBLIC),
             notices: values.notices.clone(),
         })

@@ -71,6 +71,8 @@ pub struct Settings {
     pub debug_signatures: bool,
     /// `JAY_SIGV4_TRUST_KEY_ID`: whoever names an access key in a signature of version 4 has it, whatever the signature.
     pub trusts_key_id: bool,
+    /// `JAY_COMPAT_ENV`: `/minio/health/live` and `ready` are answered, which test set-ups of another store ask.
+    pub is_compatible: bool,
     /// `JAY_REQUEST_BYTES_MAX`: most bytes of a request's body as it is sent, its framing included.
     pub request_bytes_max: Option<u64>,
 }
@@ -155,6 +157,10 @@ impl S3 {
                 let message = format!("A request has one {name} header.");
                 return Err(Error::new(ErrorKind::InvalidRequest, message));
             }
+        }
+        if self.settings.is_compatible && is_foreign_probe(parts) {
+            context.operation = "HealthLive";
+            return Ok(empty_response(StatusCode::OK));
         }
         let target = Target::of(parts, &self.settings.vhost_domains)?;
         context.bucket.clone_from(&target.bucket);
@@ -315,6 +321,17 @@ fn is_not_public(error: &Error) -> bool {
         error.kind(),
         ErrorKind::AccessDenied | ErrorKind::InvalidBucketName
     )
+}
+
+/// Whether another store's set-up asks whether this one is there.
+fn is_foreign_probe(parts: &Parts) -> bool {
+    let is_asked = [Method::GET, Method::HEAD].contains(&parts.method);
+    let paths = [
+        "/minio/health/live",
+        "/minio/health/ready",
+        "/minio/health/cluster",
+    ];
+    is_asked && paths.contains(&parts.uri.path())
 }
 
 /// What every operation is given.
