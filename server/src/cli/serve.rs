@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::print_config::Connection;
 use crate::{
-    admin::{Admin, Health},
+    admin::{self, Admin, Health},
     config::{self, Config},
     credentials::Credentials,
     listener::{Front, Limits, Port, RequestBody, RequestContext},
@@ -76,7 +76,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
     let (stop_admin, admin_stop) = watch::channel(false);
     let admin = tokio::spawn(admin_port.listen()?.serve(
-        Admin::new(health.clone()),
+        Admin::new(health.clone(), admin_settings(&config)),
         Limits::new(ADMIN_CONNECTIONS_MAX, ADMIN_STOP_TIMEOUT),
         admin_stop,
     ));
@@ -106,6 +106,21 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         .context("the store could not be closed in order; the next start recovers it")?;
     tracing::info!("jay: stopped");
     Ok(())
+}
+
+/// What the admin port is told.
+fn admin_settings(config: &Config) -> admin::Settings {
+    let region = config.region.as_deref().unwrap_or(config::REGION_DEFAULT);
+    admin::Settings {
+        s3_url: format!("http://{}", config.listen_addr.connect_addr()),
+        region: region.to_owned(),
+        config: serde_json::json!({
+            "data_dir": config.data_dir,
+            "listen_addr": config.listen_addr.to_string(),
+            "admin_addr": config.admin_addr.to_string(),
+            "region": region,
+        }),
+    }
 }
 
 impl Front for Arc<S3> {
