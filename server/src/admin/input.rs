@@ -23,8 +23,11 @@ pub(super) struct Name(pub(super) String);
 /// The parameters of the query.
 pub(super) struct Parameters<T>(pub(super) T);
 
-/// Reads JSON.
+/// Reads a JSON object. An array would do for serde: its entries for the fields in the order of their declaration.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(invalid_body("it is not a JSON object"));
+    }
     serde_json::from_slice(body).map_err(invalid_body)
 }
 

@@ -60,10 +60,10 @@ impl From<TokenInfo> for Token {
 /// An access key that was made just now.
 #[derive(Serialize, ToSchema)]
 struct NewToken<'a> {
-    /// 64 hex digits, shown this once.
-    secret: &'a str,
     #[serde(flatten)]
     token: Token,
+    /// 64 hex digits, shown this once.
+    secret: &'a str,
 }
 
 #[derive(Deserialize, ToSchema)]

@@ -153,6 +153,9 @@ impl S3 {
         let operation = router::route(&parts.method, &target, &query, &parts.headers);
         if let Ok(operation) = operation {
             context.operation = operation.name();
+            if operation == Operation::GetBucketStats {
+                context.bucket = context.key.take();
+            }
             if operation.is_open() {
                 return Ok(page::welcome(parts, self.settings.region()));
             }

@@ -50,13 +50,13 @@ impl Client {
         ca_file: Option<&Path>,
         token: Zeroizing<String>,
     ) -> anyhow::Result<Self> {
-        let addr = addr.trim_end_matches('/');
         let url = match addr.contains("://") {
             true => addr.to_owned(),
             false => format!("http://{addr}"),
         };
         // As servers write the address on which they listen: `:9001`.
         let url = url.replacen("://:", "://localhost:", 1);
+        let url = url.trim_end_matches('/');
         let wrong = || format!("{addr:?} is no address of a server, such as http://localhost:9001");
         let uri: Uri = url.parse().ok().with_context(wrong)?;
         let is_tls = match uri.scheme_str() {

@@ -23,13 +23,28 @@ use self::{
 const ADDR_DEFAULT: &str = "http://localhost:9001";
 
 fn main() -> ExitCode {
-    match run(Cli::parse_from(args::with_double_dashes(env::args_os()))) {
+    let cli = match Cli::try_parse_from(args::with_double_dashes(env::args_os())) {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error),
+    };
+    match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("Error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Help is an answer; anything else is a mistake of the caller.
+fn explain(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        print!("{error}");
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    eprint!("Error: {}", text.strip_prefix("error: ").unwrap_or(&text));
+    ExitCode::FAILURE
 }
 
 fn run(mut cli: Cli) -> anyhow::Result<()> {
