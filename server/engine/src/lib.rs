@@ -355,6 +355,30 @@ impl Engine {
         self.service.verify_link(link, signature)
     }
 
+    /// The signature version 4 of an access key over `string_to_sign`, by its key for that day (`yyyymmdd`) and region:
+    /// for URLs that the operator presigns.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidAccessKeyId`] when the key is unknown, revoked or expired, or its account is suspended.
+    pub fn sign_v4(
+        &self,
+        access_key_id: &str,
+        date: &str,
+        region: &str,
+        string_to_sign: &[u8],
+    ) -> Result<[u8; 32]> {
+        self.service
+            .sign_v4(access_key_id, date, region, string_to_sign)
+    }
+
+    /// Whether an access key can be used now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidAccessKeyId`] when it is unknown, revoked or expired, or its account is suspended.
+    pub fn must_be_usable(&self, token_id: &str) -> Result<()> {
+        self.service.must_be_usable(token_id)
+    }
+
     /// The signature of a link, in lower-case hexadecimal: who has it has the rights of the token.
     pub fn sign_link(&self, link: Link<'_>) -> String {
         self.service.secrets.sign_link(link)

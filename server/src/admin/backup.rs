@@ -6,24 +6,32 @@ use std::{
     time::{Duration, Instant},
 };
 
+use axum::Extension;
 use http::Response;
 use jay_engine::{
-    BackupOptions, BackupProgress, BackupReport, Engine,
+    BackupOptions, BackupProgress, BackupReport,
     maintenance::backup::{self, RestoreReport, UnreadableBackup, VerifyReport},
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::{Body, error::Error, job, time};
+use super::{
+    Api, Body,
+    error::{Error, ErrorAnswer},
+    input::Input,
+    job, time,
+};
 use crate::credentials;
 
 /// How often a backup tells how far it is.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 
 /// What is asked for.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateBackup {
     /// An absolute path on the machine of the server.
+    #[schema(value_type = String)]
     pub to: PathBuf,
     /// How many backups are kept; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,10 +135,16 @@ pub struct Restored {
     pub quarantine: Vec<Damage>,
 }
 
-/// Begins a backup; the answer tells how far it is, and at last what came of it.
-pub(super) fn create(engine: Engine, body: &[u8]) -> Result<Response<Body>, Error> {
-    let asked: CreateBackup = serde_json::from_slice(body)
-        .map_err(|error| Error::bad_request(format!("invalid request body: {error}")))?;
+/// Begins a backup; the answer tells how far it is in lines `{"progress":…}`, and at last what came of it:
+/// `{"report":…}` or `{"error":…}`.
+#[utoipa::path(post, path = "/_jay/backups", operation_id = "CreateBackup", request_body = CreateBackup,
+    responses((status = 200, body = String, content_type = "application/x-ndjson"),
+        (status = "default", body = ErrorAnswer)))]
+pub(super) async fn create(
+    Extension(api): Extension<Api>,
+    Input(asked): Input<CreateBackup>,
+) -> Result<Response<Body>, Error> {
+    let engine = api.engine;
     if !asked.to.is_absolute() {
         return Err(Error::bad_request(
             "to must be an absolute path on the machine of the server",

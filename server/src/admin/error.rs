@@ -1,8 +1,10 @@
 //! What the admin API answers when something is wrong: `{"error":"…"}` with a status.
 
-use http::{Response, StatusCode};
+use axum::response::IntoResponse;
+use http::{HeaderValue, Response, StatusCode, header};
 use jay_engine::ErrorKind;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Body, json};
 
@@ -11,6 +13,15 @@ use super::{Body, json};
 pub struct Error {
     status: StatusCode,
     message: String,
+    /// After how many seconds to try again.
+    retry_after: Option<u64>,
+}
+
+/// What is answered when something is wrong.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ErrorAnswer {
+    /// What, in words.
+    error: String,
 }
 
 impl Error {
@@ -18,6 +29,15 @@ impl Error {
         Self {
             status,
             message: message.into(),
+            retry_after: None,
+        }
+    }
+
+    /// The same error, to be tried again after so many seconds.
+    pub(super) fn retry_after(self, seconds: u64) -> Self {
+        Self {
+            retry_after: Some(seconds),
+            ..self
         }
     }
 
@@ -25,17 +45,27 @@ impl Error {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
-    pub(super) fn response(&self) -> Response<Body> {
-        #[derive(Serialize)]
-        struct Answer<'a> {
-            error: &'a str,
+    #[cfg(test)]
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(super) fn response(self) -> Response<Body> {
+        let answer = ErrorAnswer {
+            error: self.message,
+        };
+        let mut response = json(self.status, &answer);
+        if let Some(seconds) = self.retry_after {
+            let headers = response.headers_mut();
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        json(
-            self.status,
-            &Answer {
-                error: &self.message,
-            },
-        )
+        response
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> axum::response::Response {
+        self.response().into_response()
     }
 }
 

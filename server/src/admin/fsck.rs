@@ -3,17 +3,24 @@
 
 use std::time::{Duration, Instant};
 
+use axum::Extension;
 use http::Response;
-use jay_engine::{Depth, Engine, Finding, Findings, FsckProgress, FsckReport, Loss};
+use jay_engine::{Depth, Finding, Findings, FsckProgress, FsckReport, Loss};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::{Body, error::Error, job};
+use super::{
+    Api, Body,
+    error::{Error, ErrorAnswer},
+    input::{self, Raw},
+    job,
+};
 
 /// How often a check tells how far it is.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 
 /// What is asked for.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Check {
     /// Only whether all bodies are there and long enough, without reading them.
@@ -169,14 +176,20 @@ impl From<FsckReport> for Report {
     }
 }
 
-/// Checks the store, telling how far it is.
-pub(super) fn check(engine: &Engine, body: &[u8]) -> Result<Response<Body>, Error> {
-    let asked: Check = match body {
+/// Checks the whole store and writes nothing; the answer tells how far it is in lines `{"progress":…}`, and at last
+/// what was found: `{"report":…}` or `{"error":…}`.
+#[utoipa::path(post, path = "/_jay/fsck", operation_id = "Fsck", request_body = Option<Check>,
+    responses((status = 200, body = String, content_type = "application/x-ndjson"),
+        (status = "default", body = ErrorAnswer)))]
+pub(super) async fn check(
+    Extension(api): Extension<Api>,
+    Raw(body): Raw,
+) -> Result<Response<Body>, Error> {
+    let asked: Check = match &*body {
         [] => Check::default(),
-        body => serde_json::from_slice(body)
-            .map_err(|error| Error::bad_request(format!("invalid request body: {error}")))?,
+        body => input::parse(body)?,
     };
-    let engine = engine.clone();
+    let engine = api.engine;
     Ok(job::start(move |progress| {
         let mut told = Instant::now();
         let report = engine.fsck(asked.depth(), &mut |now| {

@@ -1,25 +1,42 @@
 //! The admin port: the process's health for everybody, and the admin API under `/_jay` for who has the admin token.
 //!
-//! Made by `serve`, run by the listener. It is up before the store is open, so that a long recovery can be
+//! Made by `serve`, run by the listener. The routes of the API, and the document that describes them, are in [`openapi`];
+//! each handler is in the file of its noun. It is up before the store is open, so that a long recovery can be
 //! told from a dead process.
 
+mod account;
+mod attempts;
 pub mod backup;
 mod body;
+mod bucket;
 mod error;
 pub mod fsck;
 mod health;
+mod input;
 mod job;
+mod metrics;
+mod openapi;
+mod policy;
+mod presign;
 mod quarantine;
+mod token;
 mod upkeep;
 
+use std::{sync::Arc, time::Instant};
+
+use axum::{Router, response::IntoResponse as _};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Limited};
 use jay_engine::{Engine, Timestamp};
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
+use tower_service::Service as _;
 
-use self::error::Error;
+use self::{
+    attempts::{Attempts, Verdict, WINDOW},
+    error::Error,
+};
 use crate::{
     listener::{Front, RequestBody, RequestContext},
     metrics::Sources,
@@ -29,101 +46,105 @@ pub use self::{body::Body, health::Health};
 
 /// Names the store that a request is meant for, by its id.
 pub const STORE: http::HeaderName = http::HeaderName::from_static("x-jay-store");
-/// Longest body of a request, in bytes.
-const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// What the admin front is told of the configuration.
+pub struct Settings {
+    /// How clients reach the S3 port, as links begin: scheme and authority, without a slash at the end.
+    pub s3_url: String,
+    /// The region in the scope of links in the AWS style.
+    pub region: String,
+    /// What is in effect, without secrets, as `GET /_jay/config` answers.
+    pub config: serde_json::Value,
+    /// Where the counters are.
+    pub metrics: Sources,
+    /// `/metrics` asks for no token.
+    pub metrics_public: bool,
+}
 
 /// The admin front.
 #[derive(Clone)]
 pub struct Admin {
     health: Health,
-    metrics: Sources,
-    /// `/metrics` asks for no token.
-    metrics_public: bool,
+    settings: Arc<Settings>,
+    attempts: Arc<Attempts>,
+    router: Router,
+}
+
+/// What a handler works with; in the extensions of its request.
+#[derive(Clone)]
+struct Api {
+    engine: Engine,
+    settings: Arc<Settings>,
 }
 
 impl Admin {
-    /// A front that tells `health`, and `metrics` to everybody if they are public.
-    pub fn new(health: Health, metrics: Sources, metrics_public: bool) -> Self {
+    /// A front that tells `health`.
+    pub fn new(health: Health, settings: Settings) -> Self {
         Self {
             health,
-            metrics,
-            metrics_public,
+            settings: Arc::new(settings),
+            attempts: Arc::default(),
+            router: openapi::router(),
         }
     }
 
-    /// Metrics as Prometheus reads them.
-    fn prometheus(
+    async fn api(
+        &self,
+        mut request: http::Request<RequestBody>,
+        context: &mut RequestContext,
+    ) -> Result<axum::response::Response, Error> {
+        let Some((engine, token)) = self.health.served() else {
+            return Err(not_open());
+        };
+        self.must_be_operator(request.headers(), &token, context)?;
+        must_be_meant(request.headers(), &engine)?;
+        let settings = self.settings.clone();
+        request.extensions_mut().insert(Api { engine, settings });
+        let Ok(response) = self.router.clone().call(request).await;
+        context.operation = openapi::operation_of(&response);
+        Ok(response)
+    }
+
+    /// Metrics as Prometheus reads them: for the operator, unless they are public.
+    async fn prometheus(
         &self,
         headers: &HeaderMap,
         context: &mut RequestContext,
     ) -> Result<Response<Body>, Error> {
         context.operation = "Metrics";
         let served = self.health.served();
-        if !self.metrics_public {
+        if !self.settings.metrics_public {
             let (_, token) = served.as_ref().ok_or_else(not_open)?;
-            must_be_operator(headers, token, context)?;
+            self.must_be_operator(headers, token, context)?;
         }
         let engine = served.as_ref().map(|(engine, _)| engine);
-        let text = self.metrics.prometheus(engine, []);
-        let mut response = Response::new(Body::Full(text.into()));
-        response.headers_mut().insert(
-            header::CONTENT_TYPE,
-            header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
-        );
-        Ok(response)
+        metrics::prometheus(&self.settings.metrics, engine).await
     }
 
-    async fn api(
+    /// Refuses, and counts, a caller without the admin token.
+    fn must_be_operator(
         &self,
-        request: http::Request<RequestBody>,
+        headers: &HeaderMap,
+        token: &str,
         context: &mut RequestContext,
-    ) -> Result<Response<Body>, Error> {
-        let Some((engine, token)) = self.health.served() else {
-            return Err(not_open());
-        };
-        must_be_operator(request.headers(), &token, context)?;
-        must_be_meant(request.headers(), &engine)?;
-        let (parts, body) = request.into_parts();
-        let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
-        let body: Bytes = body
-            .map_err(|error| Error::bad_request(format!("invalid request body: {error}")))?
-            .to_bytes();
-        let route = parts.uri.path().strip_prefix("/_jay").unwrap_or_default();
-        let mut named = |name| context.operation = name;
-        match (&parts.method, route) {
-            (&Method::GET, "/quarantine") => {
-                named("ListQuarantine");
-                quarantine::list(&engine).await
+    ) -> Result<(), Error> {
+        if is_operator(headers, token) {
+            return Ok(());
+        }
+        context.auth_failed = true;
+        // The peer itself: whoever can set a header would choose which address it counts for.
+        let ip = context.peer;
+        match self.attempts.note(ip, Instant::now()) {
+            Verdict::Wrong => {
+                tracing::warn!(%ip, "admin auth failure");
+                Err(Error::new(StatusCode::UNAUTHORIZED, "unauthorized"))
             }
-            (&Method::POST, "/quarantine/revalidate") => {
-                named("RevalidateQuarantined");
-                quarantine::revalidate(&engine, &body).await
+            Verdict::TooOften(failures) => {
+                tracing::warn!(%ip, failures, "admin auth rate limited");
+                let why = "unauthorized: too many wrong tries; the right token still passes";
+                let error = Error::new(StatusCode::TOO_MANY_REQUESTS, why);
+                Err(error.retry_after(WINDOW.as_secs()))
             }
-            (&Method::DELETE, "/quarantine") => {
-                named("PurgeQuarantined");
-                quarantine::purge(&engine, &body).await
-            }
-            (&Method::GET, "/metrics") => {
-                named("JayMetrics");
-                Ok(json(StatusCode::OK, &self.metrics.jay_json(Some(&engine))))
-            }
-            (&Method::GET, "/upkeep") => {
-                named("GetUpkeep");
-                upkeep::status(&engine).await
-            }
-            (&Method::POST, "/fsck") => {
-                named("Fsck");
-                fsck::check(&engine, &body)
-            }
-            (&Method::POST, "/backups") => {
-                named("CreateBackup");
-                backup::create(engine, &body)
-            }
-            (&Method::POST, "/snapshots") => {
-                named("TakeSnapshot");
-                upkeep::take_snapshot(&engine).await
-            }
-            _ => Err(Error::new(StatusCode::NOT_FOUND, "not found")),
         }
     }
 }
@@ -149,30 +170,17 @@ fn not_open() -> Error {
     Error::new(StatusCode::SERVICE_UNAVAILABLE, "the store is not open yet")
 }
 
-/// Refuses, and counts, a caller without the admin token.
-fn must_be_operator(
-    headers: &HeaderMap,
-    token: &str,
-    context: &mut RequestContext,
-) -> Result<(), Error> {
-    match is_operator(headers, token) {
-        true => Ok(()),
-        false => {
-            context.auth_failed = true;
-            Err(Error::new(StatusCode::UNAUTHORIZED, "unauthorized"))
-        }
-    }
-}
-
 /// Whether the caller has the admin token.
 fn is_operator(headers: &HeaderMap, token: &str) -> bool {
     let given = headers.get(header::AUTHORIZATION).map(|v| v.as_bytes());
     let given = given.and_then(|value| value.strip_prefix(b"Bearer "));
-    given.is_some_and(|given| given.ct_eq(token.as_bytes()).into())
+    // Digests, so that the comparison does not tell lengths.
+    let digest = |text: &[u8]| Sha256::digest(text);
+    given.is_some_and(|given| digest(given).ct_eq(&digest(token.as_bytes())).into())
 }
 
 impl Front for Admin {
-    type Body = Body;
+    type Body = axum::body::Body;
     // Probes ask every few seconds, for ever.
     const LOGGED: bool = false;
 
@@ -184,23 +192,30 @@ impl Front for Admin {
         match request.uri().path() {
             "/health/live" => {
                 context.operation = "HealthLive";
-                health::live()
+                health::live().into_response()
             }
             "/health" | "/health/ready" => {
                 context.operation = "HealthReady";
-                self.health.ready()
+                self.health.ready().into_response()
             }
             "/metrics" if request.method() == Method::GET => {
-                let answer = self.prometheus(request.headers(), context);
-                answer.unwrap_or_else(|error| error.response())
+                let answer = self.prometheus(request.headers(), context).await;
+                answer.map_or_else(
+                    |error| error.into_response(),
+                    |answer| answer.into_response(),
+                )
             }
             path if path.starts_with("/_jay/") => {
                 let answer = self.api(request, context).await;
-                answer.unwrap_or_else(|error| error.response())
+                answer.unwrap_or_else(|error| error.into_response())
             }
-            _ => Error::new(StatusCode::NOT_FOUND, "not found").response(),
+            _ => not_found().await.into_response(),
         }
     }
+}
+
+async fn not_found() -> Error {
+    Error::new(StatusCode::NOT_FOUND, "not found")
 }
 
 /// An answer of JSON; every body ends with a newline.

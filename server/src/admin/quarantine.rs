@@ -1,14 +1,21 @@
 //! `/_jay/quarantine`: objects whose stored bytes are damaged.
 
+use axum::Extension;
 use http::{Response, StatusCode};
 use jay_engine::{Engine, ErrorKind, ObjectKey, QuarantinedObject};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::{Body, error::Error, json, no_content, time};
+use super::{
+    Api, Body,
+    error::{Error, ErrorAnswer},
+    input::Input,
+    json, no_content, time,
+};
 
 /// One entry of the list. The first seven fields are those of the original Jay.
-#[derive(Serialize)]
-struct Entry {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Entry {
     bucket_id: String,
     bucket_name: Option<String>,
     key: String,
@@ -35,20 +42,27 @@ impl From<QuarantinedObject> for Entry {
 }
 
 /// Names one object in quarantine, or all of them.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Which {
+pub(super) struct Which {
+    /// As the list shows it.
     bucket_id: Option<String>,
     key: Option<String>,
+    /// `all`, and nothing else, when everything is to be purged.
     mode: Option<String>,
 }
 
-impl Which {
-    fn parse(body: &[u8]) -> Result<Self, Error> {
-        serde_json::from_slice(body)
-            .map_err(|error| Error::bad_request(format!("invalid request body: {error}")))
-    }
+#[derive(Serialize, ToSchema)]
+pub(super) struct Revalidated {
+    restored: bool,
+}
 
+#[derive(Serialize, ToSchema)]
+pub(super) struct Purged {
+    purged: u64,
+}
+
+impl Which {
     fn object(&self) -> Result<(u64, ObjectKey), Error> {
         let (Some(bucket_id), Some(key)) = (&self.bucket_id, &self.key) else {
             return Err(Error::bad_request("bucket_id and key are required"));
@@ -62,7 +76,10 @@ impl Which {
 }
 
 /// All objects in quarantine.
-pub(super) async fn list(engine: &Engine) -> Result<Response<Body>, Error> {
+#[utoipa::path(get, path = "/_jay/quarantine", operation_id = "ListQuarantine",
+    responses((status = 200, body = Vec<Entry>), (status = "default", body = ErrorAnswer)))]
+pub(super) async fn list(Extension(api): Extension<Api>) -> Result<Response<Body>, Error> {
+    let engine = &api.engine;
     let (mut entries, mut after) = (Vec::new(), None);
     loop {
         let page = engine.list_quarantine(after).await?;
@@ -79,32 +96,37 @@ fn place(object: &QuarantinedObject) -> Option<(u64, ObjectKey)> {
 }
 
 /// Checks an object again: `{"restored": true}` when it is whole and readable now.
-pub(super) async fn revalidate(engine: &Engine, body: &[u8]) -> Result<Response<Body>, Error> {
-    #[derive(Serialize)]
-    struct Answer {
-        restored: bool,
-    }
-    let (bucket_id, key) = Which::parse(body)?.object()?;
-    let restored = engine.revalidate_quarantined(bucket_id, &key).await?;
-    Ok(json(StatusCode::OK, &Answer { restored }))
+#[utoipa::path(post, path = "/_jay/quarantine/revalidate", operation_id = "RevalidateQuarantined",
+    request_body = Which,
+    responses((status = 200, body = Revalidated), (status = "default", body = ErrorAnswer)))]
+pub(super) async fn revalidate(
+    Extension(api): Extension<Api>,
+    Input(which): Input<Which>,
+) -> Result<Response<Body>, Error> {
+    let (bucket_id, key) = which.object()?;
+    let restored = api.engine.revalidate_quarantined(bucket_id, &key).await?;
+    Ok(json(StatusCode::OK, &Revalidated { restored }))
 }
 
 /// Deletes one object that is in quarantine, or with `{"mode":"all"}` all of them.
-pub(super) async fn purge(engine: &Engine, body: &[u8]) -> Result<Response<Body>, Error> {
-    #[derive(Serialize)]
-    struct Answer {
-        purged: u64,
-    }
-    let which = Which::parse(body)?;
+#[utoipa::path(delete, path = "/_jay/quarantine", operation_id = "PurgeQuarantined",
+    request_body = Which,
+    responses((status = 204, description = "The one object is deleted"),
+        (status = 200, body = Purged, description = "All are deleted: how many there were"),
+        (status = "default", body = ErrorAnswer)))]
+pub(super) async fn purge(
+    Extension(api): Extension<Api>,
+    Input(which): Input<Which>,
+) -> Result<Response<Body>, Error> {
     match which.mode.as_deref() {
         None => {
             let (bucket_id, key) = which.object()?;
-            engine.purge_quarantined(bucket_id, &key).await?;
+            api.engine.purge_quarantined(bucket_id, &key).await?;
             Ok(no_content())
         }
         Some("all") if which.bucket_id.is_none() && which.key.is_none() => {
-            let purged = purge_all(engine).await?;
-            Ok(json(StatusCode::OK, &Answer { purged }))
+            let purged = purge_all(&api.engine).await?;
+            Ok(json(StatusCode::OK, &Purged { purged }))
         }
         Some(_) => Err(Error::bad_request(
             "mode can only be \"all\", without bucket_id and key",

@@ -1,14 +1,20 @@
 //! `/_jay/upkeep` and `/_jay/snapshots`: what the store has found in itself, and its snapshots.
 
+use axum::Extension;
 use http::{Response, StatusCode};
-use jay_engine::{Engine, SnapshotInfo};
+use jay_engine::SnapshotInfo;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{Body, error::Error, json, time};
+use super::{
+    Api, Body,
+    error::{Error, ErrorAnswer},
+    json, time,
+};
 
 /// How the store is.
-#[derive(Serialize)]
-struct Status {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Status {
     checksum_failures: u64,
     objects_quarantined: u64,
     reads_sampled: u64,
@@ -20,7 +26,7 @@ struct Status {
 }
 
 /// How far the scrubber is.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Scrub {
     /// Time that a whole round takes, in hours.
     round_hours: f64,
@@ -28,7 +34,7 @@ struct Scrub {
     last_round: Option<Round>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Round {
     began_at: String,
     ended_at: Option<String>,
@@ -49,7 +55,11 @@ fn round(tally: &jay_engine::ScrubTally) -> Option<Round> {
     })
 }
 
-pub(super) async fn status(engine: &Engine) -> Result<Response<Body>, Error> {
+/// What the store has found in itself, and how far the scrubber is.
+#[utoipa::path(get, path = "/_jay/upkeep", operation_id = "GetUpkeep",
+    responses((status = 200, body = Status), (status = "default", body = ErrorAnswer)))]
+pub(super) async fn status(Extension(api): Extension<Api>) -> Result<Response<Body>, Error> {
+    let engine = &api.engine;
     let counters = engine.counters();
     let scrub = engine.scrub_status().await?;
     let status = Status {
@@ -67,21 +77,26 @@ pub(super) async fn status(engine: &Engine) -> Result<Response<Body>, Error> {
     Ok(json(StatusCode::OK, &status))
 }
 
-pub(super) async fn take_snapshot(engine: &Engine) -> Result<Response<Body>, Error> {
-    #[derive(Serialize)]
-    struct Answer {
-        name: String,
-        created_at: String,
-        rows: u64,
-        lsn: u64,
-    }
+/// A snapshot of the index.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Snapshot {
+    name: String,
+    created_at: String,
+    rows: u64,
+    lsn: u64,
+}
+
+/// Takes a snapshot of the index now.
+#[utoipa::path(post, path = "/_jay/snapshots", operation_id = "TakeSnapshot",
+    responses((status = 201, body = Snapshot), (status = "default", body = ErrorAnswer)))]
+pub(super) async fn take_snapshot(Extension(api): Extension<Api>) -> Result<Response<Body>, Error> {
     let SnapshotInfo {
         name,
         created,
         checkpoint,
         rows,
-    } = engine.take_snapshot().await?;
-    let answer = Answer {
+    } = api.engine.take_snapshot().await?;
+    let answer = Snapshot {
         name,
         created_at: time(created),
         rows,

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::{buckets, compat, print_config::Connection, supervisor, tls};
 use crate::{
-    admin::{Admin, Health},
+    admin::{self, Admin, Health},
     config::{self, Config},
     credentials::Credentials,
     limits::{self, RateLimiter},
@@ -97,7 +97,7 @@ async fn serve(args: &ServeArgs, config: Config) -> anyhow::Result<()> {
     };
     let (stop_admin, admin_stop) = watch::channel(false);
     let admin = tokio::spawn(admin_port.listen(edge.clone())?.serve(
-        Admin::new(health.clone(), sources, config.metrics_public),
+        Admin::new(health.clone(), admin_settings(&config, sources)),
         Limits::new(ADMIN_CONNECTIONS_MAX, ADMIN_STOP_TIMEOUT),
         admin_stop,
     ));
@@ -179,6 +179,28 @@ fn rate_limiter(config: &Config) -> Arc<RateLimiter> {
         }
     });
     limiter
+}
+
+/// What the admin port is told.
+fn admin_settings(config: &Config, metrics: Sources) -> admin::Settings {
+    let local = || {
+        format!(
+            "{}://{}",
+            tls::scheme(config),
+            config.listen_addr.connect_addr()
+        )
+    };
+    let s3_url = config
+        .public_url
+        .as_ref()
+        .map_or_else(local, ToString::to_string);
+    admin::Settings {
+        s3_url,
+        region: config.region_or_default().to_owned(),
+        config: serde_json::to_value(&config.shown).unwrap_or_default(),
+        metrics,
+        metrics_public: config.metrics_public,
+    }
 }
 
 impl Front for Arc<S3> {

@@ -107,6 +107,8 @@ pub struct Config {
     pub is_compatible: bool,
     /// Whether `/metrics` of the admin port asks for no token. Default it does.
     pub metrics_public: bool,
+    /// Every setting as it is in force, secrets masked.
+    pub shown: Vec<show::Shown>,
     /// What was odd about the settings, to be logged once there is a log.
     pub notices: Vec<Notice>,
 }
@@ -224,6 +226,7 @@ impl Config {
             debug_signatures: flag(&setting::DEBUG_SIGNATURES),
             is_compatible: flag(&setting::COMPAT_ENV),
             metrics_public: flag(&setting::METRICS_PUBLIC),
+            shown: show::show(values),
             notices: values.notices.clone(),
         })
     }

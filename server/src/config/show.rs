@@ -8,7 +8,7 @@ use super::{
 };
 
 /// One setting as it is in force.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Shown {
     /// The variable.
     pub variable: &'static str,

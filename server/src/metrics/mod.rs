@@ -17,7 +17,7 @@ use std::{
 
 use jay_engine::{Counter, Histogram};
 
-pub use render::Sources;
+pub use render::{JayMetrics, Sources};
 
 /// Upper bounds of the durations of requests, in microseconds.
 const DURATION_BOUNDS: &[u64] = &[

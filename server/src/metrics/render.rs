@@ -23,7 +23,7 @@ pub struct Sources {
 }
 
 /// The metrics of Jay, by their names.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct JayMetrics {
     /// Since the start.
     pub uptime_seconds: u64,

@@ -4,7 +4,7 @@
 //! engine; here is only what S3 says about HTTP. Deliberately absent: anything about disks.
 //!
 //! One request goes through `router` (its operation), `authenticate` (who sent it), `payload` (its body) and the
-//! file of its noun: `bucket`, `object`, `multipart`, `copy`, `tagging`, `list`, `delete` or `acl`.
+//! file of its noun: `bucket`, `object`, `multipart`, `copy`, `tagging`, `list`, `delete`, `acl` or `stats`.
 
 mod acl;
 mod authenticate;
@@ -24,10 +24,12 @@ mod multipart;
 mod object;
 mod page;
 mod payload;
+pub(crate) mod presign;
 mod range;
 mod router;
 mod sigv2;
 mod sigv4;
+mod stats;
 mod tagging;
 mod uri;
 mod xml;
@@ -173,6 +175,9 @@ impl S3 {
         let operation = router::route(&parts.method, &target, &query, &parts.headers);
         if let Ok(operation) = operation {
             context.operation = operation.name();
+            if operation == Operation::GetBucketStats {
+                context.bucket = context.key.take();
+            }
             if operation.is_open() {
                 self.admit(None, context)?;
                 return Ok(page::welcome(parts, self.settings.region()));
@@ -254,6 +259,7 @@ impl S3 {
             Operation::CreateBucket => bucket::create_bucket(call, bucket()?, payload).await,
             Operation::HeadBucket => bucket::head_bucket(call, bucket()?).await,
             Operation::DeleteBucket => bucket::delete_bucket(call, bucket()?).await,
+            Operation::GetBucketStats => stats::get_bucket_stats(call, target).await,
             Operation::GetBucketLocation => bucket::get_bucket_location(call, bucket()?).await,
             Operation::GetBucketVersioning => bucket::get_bucket_versioning(call, bucket()?).await,
             Operation::ListObjects => list::list_objects(call, bucket()?).await,

@@ -64,6 +64,8 @@ pub(crate) const SUB_RESOURCES: &[&str] = &[
     "website",
 ];
 
+/// What stands in the place of a bucket when its usage is asked for; no bucket can be called so.
+const STATS: &str = "_stats";
 /// The header that makes a PUT a copy; what it begins with asks more of the copy.
 const COPY_SOURCE: &str = "x-amz-copy-source";
 /// What a DELETE of an object holds against it, beside `If-Match`.
@@ -91,6 +93,8 @@ pub(crate) enum Operation {
     CreateBucket,
     HeadBucket,
     DeleteBucket,
+    /// Jay's own: `GET /_stats/{bucket}`.
+    GetBucketStats,
     GetBucketLocation,
     GetBucketVersioning,
     ListObjects,
@@ -126,6 +130,7 @@ impl Operation {
             Self::CreateBucket => "CreateBucket",
             Self::HeadBucket => "HeadBucket",
             Self::DeleteBucket => "DeleteBucket",
+            Self::GetBucketStats => "GetBucketStats",
             Self::GetBucketLocation => "GetBucketLocation",
             Self::GetBucketVersioning => "GetBucketVersioning",
             Self::ListObjects => "ListObjects",
@@ -236,6 +241,9 @@ pub(crate) fn route(
     let operation = match (&target.bucket, &target.key) {
         (None, _) => route_service(method, query, headers)?,
         (Some(_), None) => route_bucket(method, query, headers)?,
+        (Some(bucket), Some(_)) if bucket == STATS && method == Method::GET => {
+            Operation::GetBucketStats
+        }
         (Some(_), Some(_)) => route_object(method, query, headers)?,
     };
     must_serve_parameters(method, operation, query)?;

@@ -136,7 +136,7 @@ impl Authorization {
 
     /// `<yyyymmdd>/<region>/s3/aws4_request`.
     fn scope(&self) -> String {
-        format!("{}/{}/s3/aws4_request", self.date, self.region)
+        scope(&self.date, &self.region)
     }
 
     /// Whether the region of the scope is served.
@@ -199,11 +199,7 @@ impl Claim {
         }
         let canonical_request =
             canonical_request(parts, query, &authorization.signed_headers, payload_hash)?;
-        let string_to_sign = format!(
-            "{ALGORITHM}\n{timestamp}\n{}\n{}",
-            authorization.scope(),
-            uri::encode_hex(&Sha256::digest(&canonical_request)),
-        );
+        let string_to_sign = string_to_sign(&timestamp, &authorization.scope(), &canonical_request);
         Ok(Self {
             authorization,
             canonical_request,
@@ -376,6 +372,17 @@ fn canonical_request(
     request.push(b'\n');
     request.extend_from_slice(payload_hash.as_bytes());
     Ok(request)
+}
+
+/// `<yyyymmdd>/<region>/s3/aws4_request`.
+fn scope(date: &str, region: &str) -> String {
+    format!("{date}/{region}/s3/aws4_request")
+}
+
+/// What the signature of a request is over.
+fn string_to_sign(timestamp: &str, scope: &str, canonical_request: &[u8]) -> String {
+    let hash = uri::encode_hex(&Sha256::digest(canonical_request));
+    format!("{ALGORITHM}\n{timestamp}\n{scope}\n{hash}")
 }
 
 /// Appends a header's value, trimmed and with each run of spaces as one.

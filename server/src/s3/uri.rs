@@ -108,6 +108,16 @@ impl Query {
         decoded.collect::<Result<_>>().map(Self)
     }
 
+    /// A query of these parameters.
+    pub(crate) fn of(parameters: &[(&str, &str)]) -> Self {
+        let pairs = parameters.iter();
+        Self(
+            pairs
+                .map(|&(name, value)| (name.into(), value.into()))
+                .collect(),
+        )
+    }
+
     /// The first value of a parameter.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0

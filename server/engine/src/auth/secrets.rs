@@ -108,6 +108,11 @@ impl SigningKey {
         Self(*key)
     }
 
+    /// The signature of `string_to_sign`.
+    pub(crate) fn sign(&self, string_to_sign: &[u8]) -> [u8; 32] {
+        hmac(&self.0, string_to_sign)
+    }
+
     /// The 32 bytes of the key.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

@@ -75,6 +75,24 @@ impl Service {
         Ok(Caller::new(id, token))
     }
 
+    pub(crate) fn sign_v4(
+        &self,
+        id: &str,
+        date: &str,
+        region: &str,
+        string_to_sign: &[u8],
+    ) -> Result<[u8; 32]> {
+        let (_, key) = self.signing_key(id, date, region)?;
+        Ok(key.sign(string_to_sign))
+    }
+
+    pub(crate) fn must_be_usable(&self, id: &str) -> Result<()> {
+        match self.usable_token(id)? {
+            Some(_) => Ok(()),
+            None => Err(no_such_access_key()),
+        }
+    }
+
     pub(crate) fn verify_v2(
         &self,
         id: &str,

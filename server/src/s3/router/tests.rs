@@ -252,3 +252,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn usage_is_asked_for_in_the_place_of_a_bucket() {
+    let operation = |method, uri| named(method, uri, &[]).unwrap();
+    assert_eq!(operation("GET", "/_stats/b"), Operation::GetBucketStats);
+    assert_eq!(operation("GET", "/stats/b"), Operation::GetObject);
+    assert_eq!(operation("PUT", "/_stats/b"), Operation::PutObject);
+    let error = named("GET", "/_stats/b?tagging", &[]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotImplemented);
+}

@@ -3,18 +3,23 @@
 //! SDKs move the `x-amz-*` headers of such a request into its query, where they are signed: [`with_hoisted`]
 //! moves them back, so that nothing that a URL asks for is ignored.
 //!
+//! [`Unsigned`] is what a URL is made of before it is signed.
+//!
 //! Source: S3 API, "Authenticating Requests: Using Query Parameters (AWS Signature Version 4)".
 
 use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
 use jay_engine::ErrorKind;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{ALGORITHM, Authorization, Claim, Rules, SKEW_SECONDS_MAX, must_sign, parse_basic};
+use super::{
+    ALGORITHM, Authorization, Claim, Rules, SKEW_SECONDS_MAX, canonical_request, must_sign,
+    parse_basic, scope, string_to_sign,
+};
 use crate::s3::{
     error::{Error, Result},
     invalid_argument,
     payload::ContentHash,
-    uri::Query,
+    uri::{self, Query},
 };
 
 /// The parameters that make a URL a presigned one, in this spelling and no other.
@@ -199,6 +204,62 @@ fn is_hoisted(name: &str) -> bool {
     let is_checksum = name == "x-amz-sdk-checksum-algorithm"
         || name.starts_with("x-amz-checksum-") && !CHECKSUM_WISHES.contains(&name);
     name.starts_with("x-amz-") && !is_signing && !is_checksum
+}
+
+/// A URL to be presigned, with all its parameters but the signature.
+pub(crate) struct Unsigned {
+    path_and_query: String,
+    date: String,
+    string_to_sign: String,
+}
+
+impl Unsigned {
+    /// Of a request with a `Host` header and no query, by this access key, holding for this many seconds from `now`.
+    ///
+    /// # Errors
+    /// When the path of the request cannot be decoded.
+    pub(crate) fn new(
+        parts: &Parts,
+        access_key_id: &str,
+        region: &str,
+        seconds: u64,
+        now: Timestamp,
+    ) -> Result<Self> {
+        let timestamp = now.strftime("%Y%m%dT%H%M%SZ").to_string();
+        let date = timestamp[..8].to_owned();
+        let scope = scope(&date, region);
+        let (credential, seconds) = (format!("{access_key_id}/{scope}"), seconds.to_string());
+        let query = Query::of(&[
+            ("X-Amz-Algorithm", ALGORITHM),
+            ("X-Amz-Credential", &credential),
+            ("X-Amz-Date", &timestamp),
+            ("X-Amz-Expires", &seconds),
+            ("X-Amz-SignedHeaders", "host"),
+        ]);
+        let signed_headers = ["host".to_owned()];
+        let request = canonical_request(parts, &query, &signed_headers, ContentHash::UNSIGNED)?;
+        Ok(Self {
+            path_and_query: format!("{}?{}", parts.uri.path(), query.canonical()),
+            date,
+            string_to_sign: string_to_sign(&timestamp, &scope, &request),
+        })
+    }
+
+    /// The day of the scope, `yyyymmdd`.
+    pub(crate) fn date(&self) -> &str {
+        &self.date
+    }
+
+    /// What the signature is over.
+    pub(crate) fn string_to_sign(&self) -> &str {
+        &self.string_to_sign
+    }
+
+    /// Path and query with the signature.
+    pub(crate) fn signed(&self, signature: &[u8; 32]) -> String {
+        let signature = uri::encode_hex(signature);
+        format!("{}&{SIGNATURE}={signature}", self.path_and_query)
+    }
 }
 
 fn disagree(name: &str, value: &str) -> Error {

@@ -275,3 +275,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_made_is_the_published_url() {
+    let parts = request("GET", "/test.txt", &[HOST]);
+    let id = "AKIAIOSFODNN7EXAMPLE";
+    let unsigned = Unsigned::new(&parts, id, "us-east-1", 86400, example_time()).unwrap();
+    assert_eq!(unsigned.date(), "20130524");
+    let string_to_sign = unsigned.string_to_sign().as_bytes();
+    let signature = crate::s3::sigv4::sign(&crate::s3::sigv4::mac(&example_key()), string_to_sign);
+    assert_eq!(unsigned.signed(&signature), PUBLISHED);
+}
