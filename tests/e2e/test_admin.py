@@ -513,6 +513,10 @@ def test_the_document_describes_what_is_served(server):
     assert ask(server, "GET", "openapi.json", token="wrong" * 8)[0] == 401
     status, document = ask(server, "GET", "openapi.json")
     assert status == 200 and document["openapi"].startswith("3.")
+    for name in re.findall(r'"\$ref": "([^"]*)"', json.dumps(document)):
+        place = document
+        for step in name.removeprefix("#/").split("/"):
+            place = place[step]
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             assert operation["operationId"] and (operation.get("summary") or operation.get("description"))

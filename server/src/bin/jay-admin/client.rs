@@ -66,7 +66,13 @@ impl Client {
         };
         let host = uri.host().with_context(wrong)?;
         let host = host.trim_matches(['[', ']']).to_owned();
-        let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        let port = match uri.port_u16() {
+            Some(port) => port,
+            // A port that is none, or a name and a password.
+            None if uri.authority().map(|all| all.as_str()) != uri.host() => bail!(wrong()),
+            None if is_tls => 443,
+            None => 80,
+        };
         let tls = match is_tls {
             true => Some(Arc::new(trust(ca_file)?)),
             false => None,
@@ -250,7 +256,7 @@ mod tests {
             let client = client(addr).unwrap();
             assert_eq!((client.host.as_str(), client.port), (host, port), "{addr}");
         }
-        for bad in ["", "ftp://x", "http://", "a b", "x:99999"] {
+        for bad in ["", "ftp://x", "http://", "a b", "x:99999", "user@x"] {
             assert!(client(bad).is_err(), "{bad}");
         }
     }
