@@ -74,7 +74,7 @@ def test_only_a_compatible_server_knows_the_probes_of_another(new_server):
 
 def test_a_directory_that_is_not_ours_names_the_remedy(tmp_path):
     (tmp_path / "data").write_text("")
-    said = Server(tmp_path / "data").refused()
+    said = Server(tmp_path / "data", JAY_ADMIN_TOKEN="a" * 32, JAY_SIGNING_SECRET="b" * 32).refused()
     assert "chown -R" in said and "JAY_DATA_DIR" in said, said
 
 

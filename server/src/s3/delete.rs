@@ -26,6 +26,10 @@ pub(crate) async fn delete_objects<B: RequestBody>(
     bucket: BucketName,
     payload: Payload<'_, B>,
 ) -> Result<Response<Body>> {
+    // Before its body is looked at: who may delete nothing learns nothing else.
+    call.engine
+        .delete_objects(call.caller, &bucket, &[])
+        .await?;
     let document = payload.xml(call).await?;
     let Deletion { entries, is_quiet } = parse(&document)?;
     let unconditional: Vec<_> = entries
