@@ -298,7 +298,9 @@ def test_the_new_commands(server, account, tmp_path):
     backup = json.loads(admin(server, "backup", "-to", str(tmp_path / "backups")))
     assert backup["backup"]["name"] and (tmp_path / "backups").is_dir()
     assert "scrub" in json.loads(admin(server, "upkeep"))
-    assert json.loads(admin(server, "config"))["admin_addr"] == f"127.0.0.1:{server.admin_port}"
+    shown = {row["variable"]: row for row in json.loads(admin(server, "config"))}
+    assert shown["JAY_ADMIN_ADDR"]["value"] == f"127.0.0.1:{server.admin_port}"
+    assert SECRET not in json.dumps(shown) and TOKEN not in json.dumps(shown)
 
 
 def test_tables_are_for_terminals(server, account):

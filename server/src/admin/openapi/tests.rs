@@ -19,6 +19,7 @@ const SERVED: [(&str, &str); 28] = [
     ("GET", "/_jay/buckets/{name}"),
     ("GET", "/_jay/buckets/{name}/policy"),
     ("GET", "/_jay/config"),
+    ("GET", "/_jay/metrics"),
     ("GET", "/_jay/openapi.json"),
     ("GET", "/_jay/quarantine"),
     ("GET", "/_jay/tokens"),
