@@ -15,7 +15,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::print_config::Connection;
+use super::{print_config::Connection, rekey};
 use crate::{
     admin::{Admin, Health},
     config::{self, Config},
@@ -182,6 +182,7 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
                     "credentials: others may read the file; chmod 600 it"
                 );
             }
+            let credentials = rekey::finish(&config.data_dir, credentials).await?;
             (
                 credentials.signing_secret.clone(),
                 credentials.admin_token.clone(),
