@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -40,6 +40,9 @@ pub struct Credentials {
     pub admin_token: Zeroizing<String>,
     /// Seals the token secrets in the store: 64 hex digits.
     pub signing_secret: Zeroizing<String>,
+    /// The one before, while a change of the signing secret is under way: what it sealed is sealed anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_signing_secret: Option<Zeroizing<String>>,
     /// Name of the account that owns the access key.
     pub account: String,
     /// `JAY` and 17 characters.
@@ -125,6 +128,7 @@ impl Credentials {
             version: 1,
             admin_token: random_hex()?,
             signing_secret: random_hex()?,
+            old_signing_secret: None,
             account: ACCOUNT.into(),
             access_key_id: format!("JAY{}", *random_text(BASE32, 17)?),
             secret_access_key: random_text(LETTERS_AND_DIGITS, 40)?,
@@ -132,8 +136,54 @@ impl Credentials {
         })
     }
 
+    /// The same with a new signing secret, beside the old one.
+    pub fn with_new_signing_secret(&self) -> anyhow::Result<Self> {
+        Ok(Self {
+            signing_secret: random_hex()?,
+            old_signing_secret: Some(self.signing_secret.clone()),
+            ..self.clone()
+        })
+    }
+
+    /// The same with the new signing secret alone.
+    pub fn without_old_signing_secret(&self) -> Self {
+        Self {
+            old_signing_secret: None,
+            ..self.clone()
+        }
+    }
+
+    /// Keeps other processes from changing the file until it is dropped.
+    pub fn lock(data_dir: &Path) -> anyhow::Result<File> {
+        let dir = File::open(data_dir).with_context(|| no_access(data_dir))?;
+        match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(dir),
+            Err(rustix::io::Errno::WOULDBLOCK) => bail!(
+                "another process is changing the secrets in {}: wait for it",
+                data_dir.display()
+            ),
+            Err(error) => Err(error).with_context(|| no_access(data_dir)),
+        }
+    }
+
     /// Makes the file appear whole and durable, or not at all; never in place of another one.
     fn store(&self, data_dir: &Path) -> io::Result<()> {
+        self.write(data_dir, rename_new)
+    }
+
+    /// Puts these in the place of those in the file: whoever looks, after a crash too, finds the ones or the others.
+    ///
+    /// # Errors
+    /// What the operating system says; the file is then as it was, or as it shall be but perhaps not for long.
+    pub fn replace(&self, data_dir: &Path) -> io::Result<()> {
+        self.write(data_dir, |from, to| fs::rename(from, to))
+    }
+
+    fn write(
+        &self,
+        data_dir: &Path,
+        rename: impl FnOnce(&Path, &Path) -> io::Result<()>,
+    ) -> io::Result<()> {
         let temporary = data_dir.join(format!("{FILE}.{}.new", std::process::id()));
         let text = Zeroizing::new(serde_json::to_string_pretty(self).map_err(io::Error::other)?);
         let stored = (|| {
@@ -147,7 +197,7 @@ impl Credentials {
             file.write_all(text.as_bytes())?;
             file.write_all(b"\n")?;
             file.sync_all()?;
-            rename_new(&temporary, &Self::path(data_dir))?;
+            rename(&temporary, &Self::path(data_dir))?;
             File::open(data_dir)?.sync_all()
         })();
         if stored.is_err() {
@@ -267,6 +317,41 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         let found = Credentials::load(dir.path()).unwrap().unwrap();
         assert_eq!(found.access_key_id, first.access_key_id);
+    }
+
+    #[test]
+    fn a_new_signing_secret_comes_beside_the_old_one_and_then_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Credentials::make().unwrap();
+        first.store(dir.path()).unwrap();
+        let load = || Credentials::load(dir.path()).unwrap().unwrap();
+        first
+            .with_new_signing_secret()
+            .unwrap()
+            .replace(dir.path())
+            .unwrap();
+        let both = load();
+        assert_ne!(*both.signing_secret, *first.signing_secret);
+        assert_eq!(
+            both.old_signing_secret.as_ref(),
+            Some(&first.signing_secret)
+        );
+        assert!(!Credentials::open_to_others(dir.path()));
+        both.without_old_signing_secret()
+            .replace(dir.path())
+            .unwrap();
+        assert_eq!(*load().signing_secret, *both.signing_secret);
+        assert!(load().old_signing_secret.is_none());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn one_process_changes_the_file_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = Credentials::lock(dir.path()).unwrap();
+        assert!(Credentials::lock(dir.path()).is_err());
+        drop(lock);
+        Credentials::lock(dir.path()).unwrap();
     }
 
     #[test]

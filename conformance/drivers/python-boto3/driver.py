@@ -52,6 +52,8 @@ def parameters(op: str, args: dict) -> dict:
                 key, value = "Tagging", {"TagSet": [{"Key": k, "Value": v} for k, v in value.items()]}
             case "tags":
                 key, value = "Tagging", urllib.parse.urlencode(value)
+            case "policy":
+                value = json.dumps(value).replace(":::BUCKET", f":::{args['bucket']}")
             case "keys":
                 key, value = "Delete", {"Objects": [{"Key": k} for k in value]}
             case "source":
@@ -115,6 +117,10 @@ def result(op: str, args: dict, got: dict) -> dict:
                 "next_continuation_token": got.get("NextContinuationToken"),
                 "key_count": got.get("KeyCount"),
             }
+        case "get_bucket_policy":
+            said = {"policy": json.loads(got["Policy"].replace(f":::{args['bucket']}", ":::BUCKET"))}
+        case "get_bucket_policy_status":
+            said = {"is_public": got["PolicyStatus"]["IsPublic"]}
         case "get_object_tagging":
             said = {"tags": {tag["Key"]: tag["Value"] for tag in got["TagSet"]}}
         case "create_multipart_upload":

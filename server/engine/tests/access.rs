@@ -666,6 +666,16 @@ async fn a_new_signing_secret_takes_over_all_access_keys() {
                 .is_err()
         );
     }
-    assert!(engine.signing_key(&token.info.id, "20260101", "r").is_err());
+    let refused = engine.signing_key(&token.info.id, "20260101", "r");
+    assert_eq!(refused.err().unwrap().kind(), ErrorKind::AccessDenied);
+    engine.close().unwrap();
+
+    // Which does not stand in the way of the next change.
+    let fourth = EngineConfig::new(dir.path(), "a fourth signing secret, 32 bytes or more");
+    let known = OldSecret::Is("a third signing secret, 32 bytes or more".to_owned().into());
+    let report = rekey(fourth.clone(), known).await.unwrap();
+    assert_eq!((report.resealed, report.given_up), (0, 2));
+    let engine = Engine::open(fourth).unwrap();
+    assert!(engine.bearer(&token.info.id, &token.secret).await.is_ok());
     engine.close().unwrap();
 }

@@ -12,6 +12,7 @@ mod fsck;
 mod health;
 mod operator;
 mod print_config;
+mod rekey;
 mod serve;
 mod supervisor;
 pub mod tls;
@@ -55,6 +56,11 @@ enum Command {
     Backup(backup::BackupCommand),
     /// Checks the whole store, and writes nothing
     Fsck(fsck::FsckArgs),
+    /// Seals the secrets of all access keys under a new signing secret; the store must not be in use
+    ///
+    /// JAY_OLD_SIGNING_SECRET is the one until now and JAY_SIGNING_SECRET the new one. Without both, a store that made
+    /// its own secrets makes a new one. Cut short, the same command goes on.
+    Rekey(rekey::RekeyArgs),
     /// Puts load on a server and measures it
     Bench(Box<bench::BenchArgs>),
 }
@@ -83,6 +89,7 @@ impl Cli {
                 Ok(())
             }
             Command::Backup(command) => backup::run(command, file),
+            Command::Rekey(args) => rekey::run(&args),
             Command::Bench(args) => tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?

@@ -16,7 +16,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::{buckets, compat, print_config::Connection, supervisor, tls};
+use super::{buckets, compat, print_config::Connection, rekey, supervisor, tls};
 use crate::{
     admin::{self, Admin, Health},
     config::{self, Config},
@@ -278,6 +278,7 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
                     "credentials: others may read the file; chmod 600 it"
                 );
             }
+            let credentials = rekey::finish(&config.data_dir, credentials).await?;
             (
                 credentials.signing_secret.clone(),
                 credentials.admin_token.clone(),

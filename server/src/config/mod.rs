@@ -179,6 +179,13 @@ fn refuse<T>(why: impl Into<String>) -> Result<T, ConfigError> {
     Err(ConfigError(why.into()))
 }
 
+/// The data directory that the environment alone asks for, for verbs that need nothing else.
+pub fn data_dir() -> PathBuf {
+    let named = std::env::var_os(setting::DATA_DIR.variable).filter(|dir| !dir.is_empty());
+    let default = || setting::DATA_DIR.default.unwrap_or_default().into();
+    named.map_or_else(default, PathBuf::from)
+}
+
 impl Config {
     /// The configuration of this process: its environment, and the YAML file `file` or that of `JAY_CONFIG_FILE`.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {

@@ -4,7 +4,7 @@
 //! engine; here is only what S3 says about HTTP. Deliberately absent: anything about disks.
 //!
 //! One request goes through `router` (its operation), `authenticate` (who sent it), `payload` (its body) and the
-//! file of its noun: `bucket`, `object`, `multipart`, `copy`, `tagging`, `list`, `delete`, `acl` or `stats`.
+//! file of its noun: `bucket`, `object`, `multipart`, `copy`, `tagging`, `list`, `delete`, `acl`, `policy` or `stats`.
 
 mod acl;
 mod authenticate;
@@ -24,6 +24,7 @@ mod multipart;
 mod object;
 mod page;
 mod payload;
+mod policy;
 pub(crate) mod presign;
 mod range;
 mod router;
@@ -194,11 +195,13 @@ impl S3 {
         let proof = Proof::of(mechanism, engine, settings, signed, &query).await;
         self.admit(proof.as_ref().ok(), context)?;
         let is_wrong = proof.is_err() && mechanism != Mechanism::Absent;
-        // Without any proof, what policies and flags leave open to everybody; objects also whatever is wrong with it.
-        let is_open = mechanism == Mechanism::Absent
-            || matches!(operation, Ok(operation) if operation.is_public_read());
+        // Everybody may read the objects of a public bucket, whatever is wrong with the proof; what a policy opens
+        // beyond that, who brings none.
+        let may_be_open = operation
+            .as_ref()
+            .is_ok_and(|operation| operation.is_public_read() || mechanism == Mechanism::Absent);
         let (proof, refusal) = match proof {
-            Err(refusal) if is_open && !authenticate::overrides(&query) => {
+            Err(refusal) if may_be_open && !authenticate::overrides(&query) => {
                 (Proof::absent(), Some(refusal))
             }
             proof => {
@@ -300,6 +303,12 @@ impl S3 {
             Operation::ListMultipartUploads => {
                 multipart::list_multipart_uploads(call, bucket()?).await
             }
+            Operation::GetBucketPolicy => policy::get_bucket_policy(call, bucket()?).await,
+            Operation::PutBucketPolicy => policy::put_bucket_policy(call, bucket()?, payload).await,
+            Operation::DeleteBucketPolicy => policy::delete_bucket_policy(call, bucket()?).await,
+            Operation::GetBucketPolicyStatus => {
+                policy::get_bucket_policy_status(call, bucket()?).await
+            }
             Operation::GetBucketAcl => acl::get_bucket_acl(call, bucket()?).await,
             Operation::PutBucketAcl => acl::put_bucket_acl(call, bucket()?, payload).await,
             Operation::GetObjectAcl => acl::get_object_acl(call, bucket()?, key()?).await,
@@ -320,12 +329,15 @@ fn merged(mechanism: Mechanism, parts: &Parts, query: &Query) -> Result<Option<P
     Ok(Some(merged))
 }
 
-/// Whether a caller without credentials was refused because of what it asked for: then what is wrong with its
-/// credentials is the better answer.
+/// Whether a caller without credentials was refused because of what it asked for, or before that was decided because
+/// of the document it sent: then what is wrong with its credentials is the better answer.
 fn is_not_public(error: &Error) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::AccessDenied | ErrorKind::InvalidBucketName
+        ErrorKind::AccessDenied
+            | ErrorKind::InvalidBucketName
+            | ErrorKind::MalformedPolicy
+            | ErrorKind::MalformedXML
     )
 }
 

@@ -119,6 +119,10 @@ pub(crate) enum Operation {
     PutBucketAcl,
     GetObjectAcl,
     PutObjectAcl,
+    GetBucketPolicy,
+    PutBucketPolicy,
+    DeleteBucketPolicy,
+    GetBucketPolicyStatus,
 }
 
 impl Operation {
@@ -155,6 +159,10 @@ impl Operation {
             Self::PutBucketAcl => "PutBucketAcl",
             Self::GetObjectAcl => "GetObjectAcl",
             Self::PutObjectAcl => "PutObjectAcl",
+            Self::GetBucketPolicy => "GetBucketPolicy",
+            Self::PutBucketPolicy => "PutBucketPolicy",
+            Self::DeleteBucketPolicy => "DeleteBucketPolicy",
+            Self::GetBucketPolicyStatus => "GetBucketPolicyStatus",
         }
     }
 
@@ -275,6 +283,10 @@ fn route_bucket(method: &Method, query: &Query, headers: &HeaderMap) -> Result<O
         Method::GET if query.has("versioning") => Operation::GetBucketVersioning,
         Method::GET if query.has("acl") => Operation::GetBucketAcl,
         Method::PUT if query.has("acl") => Operation::PutBucketAcl,
+        Method::GET if query.has("policy") => Operation::GetBucketPolicy,
+        Method::PUT if query.has("policy") => Operation::PutBucketPolicy,
+        Method::DELETE if query.has("policy") => Operation::DeleteBucketPolicy,
+        Method::GET if query.has("policyStatus") => Operation::GetBucketPolicyStatus,
         Method::GET if query.has("uploads") => Operation::ListMultipartUploads,
         Method::GET => match query.get("list-type") {
             None => Operation::ListObjects,
@@ -357,6 +369,10 @@ fn must_serve_parameters(method: &Method, operation: Operation, query: &Query) -
         | Operation::PutBucketAcl
         | Operation::GetObjectAcl
         | Operation::PutObjectAcl => &["acl"],
+        Operation::GetBucketPolicy | Operation::PutBucketPolicy | Operation::DeleteBucketPolicy => {
+            &["policy"]
+        }
+        Operation::GetBucketPolicyStatus => &["policyStatus"],
         _ => &[],
     };
     must_serve_parameters_of(method, served, query)

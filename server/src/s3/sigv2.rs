@@ -27,7 +27,7 @@ const PARAMETERS: [&str; 3] = ["AWSAccessKeyId", "Expires", "Signature"];
 /// Longest time that a URL holds, in seconds: 7 days, as by version 4. S3 itself knows no limit here.
 const EXPIRES_SECONDS_MAX: i64 = 7 * 24 * 60 * 60;
 /// The parameters that are signed, beside `response-*`. Any that the router serves is among them.
-const SUB_RESOURCES: [&str; 19] = [
+const SUB_RESOURCES: [&str; 20] = [
     "acl",
     "cors",
     "delete",
@@ -37,6 +37,7 @@ const SUB_RESOURCES: [&str; 19] = [
     "notification",
     "partNumber",
     "policy",
+    "policyStatus",
     "requestPayment",
     "restore",
     "tagging",

@@ -187,6 +187,13 @@ impl Secrets {
                 "The secret of an access key cannot be opened: it was sealed under another signing secret.",
             )
         };
+        if sealed.is_empty() {
+            return Err(Error::new(
+                ErrorKind::AccessDenied,
+                "Access Denied: signatures with this access key are refused, since the signing secret it was sealed \
+                 under is lost. Use a new access key.",
+            ));
+        }
         let (nonce, body) = sealed
             .split_first_chunk::<NONCE_BYTES>()
             .ok_or_else(unreadable)?;

@@ -147,7 +147,7 @@ impl Service {
 
     /// Whether the secret is the hashed one, for tokens whose seal was lost with the signing secret. Only the first
     /// time costs a hash.
-    async fn is_hashed(self: &Arc<Self>, hash: &str, secret: &str) -> Result<bool> {
+    pub(super) async fn is_hashed(self: &Arc<Self>, hash: &str, secret: &str) -> Result<bool> {
         if hash.is_empty() || self.secrets.is_verified(hash, secret) {
             return Ok(!hash.is_empty());
         }

@@ -113,7 +113,8 @@ impl Service {
             key_id: self.secrets.key_id(),
             ..token.clone()
         };
-        let Some(old) = old else {
+        // What was given up before stays so.
+        let Some(old) = old.filter(|_| !token.sealed_secret.is_empty()) else {
             return Ok(Resealed::GivenUp(new(Vec::new())));
         };
         let secret = old.open(id, &token.sealed_secret).map_err(|_| {
@@ -127,7 +128,11 @@ impl Service {
             .seal(&self.env, id, &secret))))
     }
 
-    async fn replace_tokens(&self, some: &[(String, TokenRecord, TokenRecord)]) -> Result<()> {
+    /// Changes access keys all at once, unless one was changed meanwhile: its id, what it was and what it becomes.
+    pub(super) async fn replace_tokens(
+        &self,
+        some: &[(String, TokenRecord, TokenRecord)],
+    ) -> Result<()> {
         let key = |id: &String| Key::Token(id.clone());
         let is = |(id, old, _): &(String, TokenRecord, TokenRecord)| {
             Precondition::Is(key(id), Box::new(Record::Token(Box::new(old.clone()))))

@@ -125,6 +125,17 @@ impl Service {
                 );
                 SeedOutcome::Created
             }
+            // Its seal was given up with a lost signing secret: who knows the secret may sign again.
+            Some(token) if token.sealed_secret.is_empty() => {
+                match self.is_hashed(&token.secret_hash, &seed.secret).await? {
+                    true => {
+                        self.seal_again(&seed.id, &token, &seed.secret).await?;
+                        SeedOutcome::Reused
+                    }
+                    false if token.active => SeedOutcome::SecretMismatch,
+                    false => SeedOutcome::Created,
+                }
+            }
             Some(token) => {
                 let secret = self.secrets.open(&seed.id, &token.sealed_secret)?;
                 match bool::from(secret.as_bytes().ct_eq(seed.secret.as_bytes())) {
@@ -158,6 +169,16 @@ impl Service {
             account_created,
             token,
         })
+    }
+
+    async fn seal_again(&self, id: &str, token: &TokenRecord, secret: &str) -> Result<()> {
+        let sealed = TokenRecord {
+            sealed_secret: self.secrets.seal(&self.env, id, secret),
+            key_id: self.secrets.key_id(),
+            ..token.clone()
+        };
+        self.replace_tokens(&[(id.to_owned(), token.clone(), sealed)])
+            .await
     }
 
     pub(crate) async fn create_token(

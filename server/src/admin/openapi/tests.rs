@@ -9,7 +9,7 @@ use tower_service::Service as _;
 use super::*;
 
 /// All that is served. A route that is new, or gone, shows here.
-const SERVED: [(&str, &str); 28] = [
+const SERVED: [(&str, &str); 29] = [
     ("DELETE", "/_jay/buckets/{name}"),
     ("DELETE", "/_jay/buckets/{name}/policy"),
     ("DELETE", "/_jay/quarantine"),

@@ -99,6 +99,10 @@ fn operations_are_named() {
         ("POST", "/b/k?uploadId=0", CompleteMultipartUpload),
         ("DELETE", "/b/k?uploadId=0", AbortMultipartUpload),
         ("GET", "/b/k?uploadId=0&max-parts=1", ListParts),
+        ("GET", "/b?policy", GetBucketPolicy),
+        ("PUT", "/b?policy", PutBucketPolicy),
+        ("DELETE", "/b?policy", DeleteBucketPolicy),
+        ("GET", "/b?policyStatus", GetBucketPolicyStatus),
         ("GET", "/b/k?tagging", GetObjectTagging),
         ("PUT", "/b/k?tagging", PutObjectTagging),
         ("DELETE", "/b/k?tagging", DeleteObjectTagging),
@@ -155,6 +159,8 @@ fn is_of(operation: Operation, sub_resource: &str) -> bool {
     match sub_resource {
         "tagging" => operation.name().ends_with("Tagging"),
         "versioning" => operation == GetBucketVersioning,
+        "policy" => operation.name().ends_with("BucketPolicy"),
+        "policyStatus" => operation == GetBucketPolicyStatus,
         "uploads" => matches!(operation, CreateMultipartUpload | ListMultipartUploads),
         "uploadId" => matches!(
             operation,
