@@ -9,6 +9,7 @@ import base64
 import datetime
 import hashlib
 import http.client
+import json
 import time
 import urllib.parse
 from pathlib import Path
@@ -71,7 +72,19 @@ def operations(bucket: str, other: str, place: str) -> dict[str, tuple]:
         "DeleteObjects": ("POST", at, "delete=", DELETES % f"{place}key9".encode(), {"content-md5": None}),
         "PutBucketAcl": ("PUT", at, "acl=", b"", {"x-amz-acl": None}),
         "DeleteBucket": ("DELETE", at, "", b"", {}),
+        "GetBucketPolicyStatus": ("GET", at, "policyStatus=", b"", {}),
+        "GetBucketPolicy": ("GET", at, "policy=", b"", {}),
+        "PutBucketPolicy": ("PUT", at, "policy=", foreign_policy(bucket), {}),
+        "DeleteBucketPolicy": ("DELETE", at, "policy=", b"", {}),
     }
+
+
+def foreign_policy(bucket: str) -> bytes:
+    """In AWS's form, and about nobody here."""
+    resources = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+    nobody = {"IpAddress": {"aws:SourceIp": "192.0.2.99/32"}}
+    only = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": resources, "Condition": nobody}
+    return json.dumps({"Version": "2012-10-17", "Statement": [only]}).encode()
 
 
 class World:
@@ -80,7 +93,7 @@ class World:
         self.owner = self.made("accounts", {"name": "owner"})["account_id"]
         self.stranger = self.made("accounts", {"name": "stranger"})["account_id"]
         self.owning = self.token(self.owner)
-        self.buckets = 0
+        self.buckets, self.statements = 0, {}
 
     def made(self, path: str, body: dict) -> dict:
         status, answer = admin(self.server, "POST", path, body)
@@ -101,11 +114,18 @@ class World:
             assert self.owning.request("PUT", path, body=BODY).status == 200
         everybody = [{"effect": "allow", "actions": ["*"], "subjects": ["*"]}]
         self.policy(other, everybody)
-        if statements:
-            self.policy(name, statements)
+        self.statements[name] = statements
+        self.restore(name)
         if public:
             assert admin(self.server, "PUT", f"buckets/{name}/public", {"public_read": True})[0] < 300
         return name, other
+
+    def restore(self, bucket: str) -> None:
+        """Gives a bucket the policy that its rule wants."""
+        if self.statements[bucket]:
+            self.policy(bucket, self.statements[bucket])
+        else:
+            assert admin(self.server, "DELETE", f"buckets/{bucket}/policy")[0] == 204
 
     def policy(self, bucket: str, statements: list[dict]) -> None:
         status, answer = admin(self.server, "PUT", f"buckets/{bucket}/policy", POLICY | {"statements": statements})
@@ -209,9 +229,12 @@ def test_every_operation_under_every_rule(world):
     for rule, (client, (bucket, other), place) in rules.items():
         for name, operation in operations(bucket, other, place).items():
             table[name] += ask(world, client, operation, "public" in rule)
+            if name == "PutBucketPolicy":
+                world.restore(bucket)
         # What was let in may have changed something.
         world.owning.request("PUT", f"/{bucket}/in/key", body=BODY)
         world.owning.request("DELETE", f"/{bucket}-new")
+        world.restore(bucket)
     lines = [f"{i:>2} {rule}" for i, rule in enumerate(rules)]
     width = max(map(len, names)) + 2
     digits = ["".join(f"{i:02}"[row] for i in range(len(rules))) for row in (0, 1)]
