@@ -70,7 +70,7 @@ impl World {
             if attempt == 3 && self.trouble {
                 self.trouble();
             }
-            if !self.trouble && self.dice.of_16(1) {
+            if !self.trouble && self.dice.of_16(1) && self.disk.is_powered() {
                 self.must_be_sound()?;
             }
             if attempt < 6 && self.dice.of_16(self.plan.bad_recoveries_of_16) {
