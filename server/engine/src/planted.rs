@@ -66,11 +66,13 @@ pub enum Bug {
     SkipHole = 33,
     /// A check of the store passes over the bodies in log files.
     FsckBlind = 34,
+    /// A refusal (412) is answered although the entries of its batch that it depends on were not synced.
+    RefuseBeforeSync = 35,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 30] = [
+    pub const ALL: [Bug; 31] = [
         Bug::SkipSync,
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
@@ -101,6 +103,7 @@ impl Bug {
         Bug::CrcOfWrongRange,
         Bug::SkipHole,
         Bug::FsckBlind,
+        Bug::RefuseBeforeSync,
     ];
 }
 

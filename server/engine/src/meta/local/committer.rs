@@ -330,7 +330,14 @@ impl Committer {
                 .into_iter()
                 .filter_map(|t| t.blob)
                 .for_each(|blob| blob.keep());
-            return Ok(answers.iter().map(|_| Err(error.clone())).collect());
+            let answer = |decided| match decided {
+                Err(CommitError::Refused(i)) if planted::is(Bug::RefuseBeforeSync) => {
+                    Err(CommitError::Refused(i))
+                }
+                // Refusals too: they may depend on what is lost.
+                _ => Err(error.clone()),
+            };
+            return Ok(answers.into_iter().map(answer).collect());
         }
         view.publish(self.at);
         if self.local.is_apply_due() {
