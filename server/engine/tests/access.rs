@@ -1,6 +1,6 @@
 //! Who gets in and how far: bearers, links, callers without credentials, public buckets.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jay_engine::{
     Action, BucketName, BucketOptions, Caller, CopyOptions, CopySource, Engine, EngineConfig,
@@ -391,17 +391,16 @@ async fn access_keys_are_limited_revoked_and_expire() {
     engine.set_account_active(&account.id, true).await.unwrap();
     assert!(engine.bearer(&writer.info.id, &writer.secret).await.is_ok());
 
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_millis() as u64;
+    let ends = SystemTime::now() + Duration::from_secs(3);
+    let ends_ms = ends.duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
     let brief = TokenOptions {
-        expires: Some(Timestamp(now + 300)),
+        expires: Some(Timestamp(ends_ms)),
         ..TokenOptions::default()
     };
     let brief = engine.create_token(&account.id, brief).await.unwrap();
     assert!(engine.bearer(&brief.info.id, &brief.secret).await.is_ok());
-    tokio::time::sleep(std::time::Duration::from_millis(350)).await;
+    let left = ends.duration_since(SystemTime::now()).unwrap_or_default();
+    tokio::time::sleep(left + Duration::from_millis(10)).await;
     assert_eq!(
         kind(engine.bearer(&brief.info.id, &brief.secret).await),
         denied
@@ -429,7 +428,7 @@ async fn a_body_that_was_long_on_its_way_needs_a_key_that_still_holds() {
         .unwrap();
     slow.write("some".into()).await.unwrap();
     engine.revoke_token(&token.info.id).await.unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
     assert_eq!(kind(slow.finish(None).await), Some(ErrorKind::AccessDenied));
 }
 

@@ -11,14 +11,17 @@ use std::{
 };
 
 use jay_engine::{
-    BucketName, Caller, Checksum, ChecksumAlgorithm, ChecksumType, CompleteOptions, CompletedPart,
-    ContentHeaders, CopyOptions, CopySource, Engine, EngineConfig, Error, ErrorKind, ListEntry,
-    ListOptions, ListPartsOptions, ListUploadsOptions, ObjectKey, ObjectReader, PartInfo,
-    PartOptions, PutOptions, ReadConditions, SeedToken, Select, Tag, Tags, UploadEntry, UploadId,
-    UploadOptions,
+    Action, BucketName, BucketOptions, Caller, Checksum, ChecksumAlgorithm, ChecksumType,
+    CompleteOptions, CompletedPart, ContentHeaders, CopyOptions, CopySource, Engine, EngineConfig,
+    Error, ErrorKind, Grant, ListEntry, ListOptions, ListPartsOptions, ListUploadsOptions,
+    ObjectKey, ObjectReader, OldSecret, PartInfo, PartOptions, Policy, PutOptions, Question,
+    ReadConditions, Reason, SeedToken, Select, Tag, Tags, Timestamp, TokenInfo, TokenOptions,
+    UploadEntry, UploadId, UploadOptions, rekey,
 };
 
 const SECRET: &str = "a signing secret of at least 32 bytes";
+/// Of the access key `key`, which every fixture has.
+const ACCESS_SECRET: &str = "the access secret";
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 const CURRENT: u32 = 4;
 /// MD5 of the MD5s of the parts.
@@ -44,20 +47,24 @@ fn objects() -> [(&'static str, usize); 5] {
     ]
 }
 
-async fn open(dir: &Path) -> Result<(Engine, Caller), Error> {
-    let mut config = EngineConfig::new(dir, SECRET);
+fn config(dir: &Path, signing_secret: &str) -> EngineConfig {
+    let mut config = EngineConfig::new(dir, signing_secret);
     config.inline_max = 1000;
     config.local.pack_bytes = 64 << 10;
     config.local.batch_bytes_max = 16 << 10;
     config.local.zero_ahead = false;
+    config.local.ballast_bytes = 0;
     // The open upload of a fixture grows older than any limit.
     config.upkeep.upload_age_max = None;
-    let engine = Engine::open(config).expect("the store opens");
-    let secret = "the access secret".to_owned().into();
+    config
+}
+
+async fn open(dir: &Path) -> Result<(Engine, Caller), Error> {
+    let engine = Engine::open(config(dir, SECRET)).expect("the store opens");
     let seed = SeedToken {
         account: "me".into(),
         id: "key".into(),
-        secret,
+        secret: ACCESS_SECRET.to_owned().into(),
     };
     engine.seed_token(seed).await?;
     let (caller, _) = engine.signing_key("key", "20260101", "us-east-1")?;
@@ -421,64 +428,311 @@ fn files(dir: &Path) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-#[tokio::test]
-async fn a_store_of_format_1_opens_and_says_what_it_said() {
-    let dir = tempfile::tempdir().unwrap();
-    copy(&fixture(1), dir.path());
-    // Twice: the second opening reads what the first one made of it.
+/// What format 4 added: what governs a bucket, and access keys with limits and hashes.
+struct Governed {
+    engine: Engine,
+    caller: Caller,
+    bucket: BucketName,
+    /// A bucket of another account.
+    others: BucketName,
+}
+
+const QUOTA: u64 = 20_000;
+/// The objects of the governed bucket; the last one is in the log only.
+const KEPT: [(&str, usize); 3] = [("public/a", 400), ("secret/b", 4_000), ("public/c", 40)];
+/// 1 January 2100.
+const LATE: Timestamp = Timestamp(4_102_444_800_000);
+const EARLY: Timestamp = Timestamp(1);
+
+/// Every action by its name, for ids that the store made up.
+fn policy(token_id: &str, account_id: &str) -> Policy {
+    let json = format!(
+        r#"{{"version":"2024-01-01","statements":[
+            {{"sid":"office","effect":"allow","actions":["object:list"],"prefixes":["public/","ü/"],"subjects":["{token_id}"],
+              "conditions":{{"ip_whitelist":["10.0.0.0/8","2001:db8::/32"]}}}},
+            {{"effect":"deny","actions":["*"],"prefixes":["secret/"],"subjects":["*"]}},
+            {{"effect":"allow","actions":["bucket:list","bucket:read-meta","bucket:write-meta","object:get","object:put",
+              "object:delete","object:list","multipart:create","multipart:upload-part","multipart:complete",
+              "multipart:abort"],"subjects":["{account_id}","nobody"]}}]}}"#
+    );
+    Policy::parse(json.as_bytes()).unwrap()
+}
+
+impl Governed {
+    fn of(engine: Engine, caller: Caller) -> Self {
+        Self {
+            engine,
+            caller,
+            bucket: BucketName::parse("fixture-governed").unwrap(),
+            others: BucketName::parse("fixture-others").unwrap(),
+        }
+    }
+
+    async fn account(&self, name: &str) -> Result<String, Error> {
+        let accounts = self.engine.list_accounts().await?;
+        let found = accounts.into_iter().find(|account| account.name == name);
+        Ok(found.expect("the account is there").id)
+    }
+
+    async fn token(&self, name: &str) -> Result<TokenInfo, Error> {
+        let tokens = self.engine.list_tokens(None).await?;
+        let found = tokens.into_iter().find(|token| token.name == name);
+        Ok(found.expect("the access key is there"))
+    }
+
+    async fn put(&self, (name, size): (&str, usize)) -> Result<(), Error> {
+        let (engine, key, options) = (&self.engine, key(name), PutOptions::default());
+        let put = engine.put_object(&self.caller, &self.bucket, &key, options);
+        let mut put = put.await?;
+        put.write(body(size).into()).await?;
+        put.finish(None).await.map(drop)
+    }
+
+    async fn write_what_will_be_in_the_index(&self) -> Result<(), Error> {
+        let (engine, operator) = (&self.engine, Caller::operator());
+        let team = engine.create_account("team").await?.id;
+        let left = engine.create_account("left").await?.id;
+        let plain = |name: &str| TokenOptions {
+            name: name.into(),
+            ..TokenOptions::default()
+        };
+        let reader = TokenOptions {
+            actions: [Action::ObjectGet, Action::ObjectList]
+                .map(Grant::One)
+                .into(),
+            buckets: vec![self.others.clone(), self.bucket.clone()],
+            prefixes: vec!["public/".into(), "ü/".into()],
+            expires: Some(LATE),
+            ..plain("reader")
+        };
+        let reader = engine.create_token(&team, reader).await?.info.id;
+        let expired = TokenOptions {
+            expires: Some(EARLY),
+            ..plain("expired")
+        };
+        engine.create_token(&team, expired).await?;
+        engine.create_token(&team, plain("revoked")).await?;
+        engine.create_token(&left, plain("suspended")).await?;
+        let options = BucketOptions {
+            public_read: true,
+            ..BucketOptions::default()
+        };
+        engine
+            .create_bucket_with(&self.caller, &self.bucket, options)
+            .await?;
+        for object in &KEPT[..2] {
+            self.put(*object).await?;
+        }
+        let policy = policy(&reader, &left);
+        engine
+            .put_bucket_policy(&self.caller, &self.bucket, policy)
+            .await?;
+        engine
+            .put_bucket_quota(&operator, &self.bucket, Some(QUOTA))
+            .await?;
+        let options = BucketOptions {
+            owner: Some(team),
+            ..BucketOptions::default()
+        };
+        engine
+            .create_bucket_with(&operator, &self.others, options)
+            .await?;
+        engine
+            .put_bucket_quota(&operator, &self.others, Some(1))
+            .await
+    }
+
+    async fn write_the_rest(&self) -> Result<(), Error> {
+        let (engine, operator) = (&self.engine, Caller::operator());
+        let revoked = self.token("revoked").await?;
+        engine.revoke_token(&revoked.id).await?;
+        let left = self.account("left").await?;
+        engine.set_account_active(&left, false).await?;
+        self.put(KEPT[2]).await?;
+        engine
+            .put_bucket_policy(&operator, &self.others, policy(&revoked.id, &left))
+            .await?;
+        engine
+            .put_bucket_quota(&operator, &self.others, Some(0))
+            .await
+    }
+
+    async fn say_what_they_said(&self) -> Result<(), Error> {
+        self.accounts_and_access_keys().await?;
+        self.buckets().await?;
+        self.rights().await
+    }
+
+    async fn accounts_and_access_keys(&self) -> Result<(), Error> {
+        let engine = &self.engine;
+        let accounts = engine.list_accounts().await?;
+        let accounts = accounts.iter().map(|a| (a.name.as_str(), a.active));
+        let expected = [("me", true), ("team", true), ("left", false)];
+        assert_eq!(accounts.collect::<Vec<_>>(), expected);
+
+        let reader = self.token("reader").await?;
+        assert_eq!(reader.actions, ["object:get", "object:list"]);
+        assert_eq!(reader.buckets, ["fixture-others", "fixture-governed"]);
+        assert_eq!(reader.prefixes, ["public/", "ü/"]);
+        let (team, left) = (self.account("team").await?, self.account("left").await?);
+        for (name, account, expires, active) in [
+            ("me", self.caller.account_id(), None, true),
+            ("reader", team.clone(), Some(LATE), true),
+            ("expired", team.clone(), Some(EARLY), true),
+            ("revoked", team, None, false),
+            ("suspended", left, None, true),
+        ] {
+            let token = self.token(name).await?;
+            let found = (&token.account_id, token.expires, token.active);
+            assert_eq!(found, (&account, expires, active), "{name}");
+            assert_eq!(token.actions == ["*"], name != "reader");
+            // The seal opens.
+            let signs = engine.signing_key(&token.id, "20260101", "us-east-1");
+            let refused = signs.err().map(|error| error.kind());
+            let expected = match name {
+                "me" | "reader" => None,
+                _ => Some(ErrorKind::InvalidAccessKeyId),
+            };
+            assert_eq!(refused, expected, "{name}");
+        }
+        engine.bearer("key", ACCESS_SECRET).await?;
+        assert!(engine.bearer("key", &ACCESS_SECRET[1..]).await.is_err());
+        Ok(())
+    }
+
+    async fn buckets(&self) -> Result<(), Error> {
+        let (engine, operator) = (&self.engine, Caller::operator());
+        let [reader, revoked] = [self.token("reader").await?, self.token("revoked").await?];
+        let (team, left) = (self.account("team").await?, self.account("left").await?);
+        for (bucket, owner, public_read, quota, token) in [
+            (&self.bucket, self.caller.account_id(), true, QUOTA, reader),
+            (&self.others, team, false, 0, revoked),
+        ] {
+            let info = engine.head_bucket(&operator, bucket).await?;
+            assert_eq!((info.owner, info.public_read), (owner, public_read));
+            assert_eq!(info.quota_bytes, Some(quota));
+            let found = engine.get_bucket_policy(&operator, bucket).await?;
+            assert_eq!(*found, policy(&token.id, &left));
+        }
+        let usage = engine.bucket_usage(&self.caller, &self.bucket).await?;
+        let bytes = KEPT.map(|(_, size)| size as u64).iter().sum();
+        assert_eq!((usage.objects, usage.bytes), (3, bytes));
+        let over = self.put(("more", QUOTA as usize)).await.unwrap_err();
+        assert_eq!(over.kind(), ErrorKind::QuotaExceeded);
+        Ok(())
+    }
+
+    async fn rights(&self) -> Result<(), Error> {
+        let reader = self.token("reader").await?;
+        let lists = |address: &str| Question {
+            token_id: Some(reader.id.clone()),
+            action: Grant::One(Action::ObjectList),
+            bucket: self.bucket.clone(),
+            key: None,
+            prefix: Some("ü/".into()),
+            address: Some(address.parse().unwrap()),
+        };
+        let gets = |token_id: Option<&str>, name: &str| Question {
+            token_id: token_id.map(str::to_owned),
+            action: Grant::One(Action::ObjectGet),
+            bucket: self.bucket.clone(),
+            key: Some(key(name)),
+            prefix: None,
+            address: None,
+        };
+        for (question, reason) in [
+            (lists("10.1.2.3"), Reason::Allowed(0)),
+            (lists("2001:db8::1"), Reason::Allowed(0)),
+            (lists("192.0.2.1"), Reason::NotOwner),
+            (gets(Some(&reader.id), "other"), Reason::TokenPrefix),
+            (gets(Some("key"), "secret/b"), Reason::Denied(1)),
+            (gets(Some("key"), "public/a"), Reason::Owner),
+            (gets(None, "public/a"), Reason::Public),
+        ] {
+            let decided = self.engine.explain(&question).await?;
+            assert_eq!(decided, reason, "{question:?}");
+        }
+        let (engine, nobody) = (&self.engine, Caller::anonymous());
+        for (name, size) in [KEPT[0], KEPT[2]] {
+            let name = key(name);
+            let got = engine.get_object(&nobody, &self.bucket, &name, Select::Whole);
+            assert_eq!(read(&mut got.await?).await?, body(size));
+        }
+        Ok(())
+    }
+}
+
+/// A store that was of this format says what it said then, as often as it is opened: the second opening reads
+/// what the first one made of it.
+async fn says_what_its_format_could(dir: &Path, format: u32) {
+    eprintln!("format {format}");
     for _ in 0..2 {
-        let (engine, caller) = open(dir.path()).await.unwrap();
-        assert_eq!(engine.list_buckets(&caller).await.unwrap().len(), 1);
+        let (engine, caller) = open(dir).await.unwrap();
+        // Each format added a bucket of this account.
+        let buckets = engine.list_buckets(&caller).await.unwrap();
+        assert_eq!(buckets.len(), format as usize);
         says_what_it_said(&engine, &caller).await.unwrap();
+        if format >= 2 {
+            let parts = Parts::of(engine.clone(), caller.clone());
+            parts.say_what_they_said().await.unwrap();
+        }
+        if format >= 3 {
+            is_rotten(&engine, &caller).await.unwrap();
+        }
+        if format >= 4 {
+            let governed = Governed::of(engine.clone(), caller);
+            governed.say_what_they_said().await.unwrap();
+        }
         engine.close().unwrap();
     }
     // A start made it one of the current format, which an older program refuses.
-    let format = fs::read(dir.path().join("FORMAT")).unwrap();
-    assert_eq!(format[8..12], CURRENT.to_le_bytes());
-}
-
-#[tokio::test]
-async fn a_store_of_format_2_opens_and_says_what_it_said() {
-    let dir = tempfile::tempdir().unwrap();
-    copy(&fixture(2), dir.path());
-    for _ in 0..2 {
-        let (engine, caller) = open(dir.path()).await.unwrap();
-        assert_eq!(engine.list_buckets(&caller).await.unwrap().len(), 2);
-        says_what_it_said(&engine, &caller).await.unwrap();
-        let parts = Parts::of(engine, caller);
-        parts.say_what_they_said().await.unwrap();
-        parts.engine.close().unwrap();
-    }
-    let (engine, caller) = open(dir.path()).await.unwrap();
-    Parts::of(engine, caller).can_be_completed().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_store_of_format_3_opens_and_says_what_it_said() {
-    // Its index, or what can be made of its snapshot and its log.
-    for is_lost in [false, true] {
-        let dir = tempfile::tempdir().unwrap();
-        copy(&fixture(3), dir.path());
-        if is_lost {
-            fs::remove_file(dir.path().join("index.redb")).unwrap();
-        }
-        for _ in 0..2 {
-            let (engine, caller) = open(dir.path()).await.unwrap();
-            assert_eq!(engine.list_buckets(&caller).await.unwrap().len(), 3);
-            says_what_it_said(&engine, &caller).await.unwrap();
-            is_rotten(&engine, &caller).await.unwrap();
-            let parts = Parts::of(engine, caller);
-            parts.say_what_they_said().await.unwrap();
-            parts.engine.close().unwrap();
-        }
-        let (engine, caller) = open(dir.path()).await.unwrap();
+    let now = fs::read(dir.join("FORMAT")).unwrap();
+    assert_eq!(now[8..12], CURRENT.to_le_bytes());
+    if format >= 2 {
+        let (engine, caller) = open(dir).await.unwrap();
         Parts::of(engine, caller).can_be_completed().await.unwrap();
     }
 }
 
 #[tokio::test]
+async fn a_store_of_any_format_opens_and_says_what_it_said() {
+    for format in 1..=CURRENT {
+        let dir = tempfile::tempdir().unwrap();
+        copy(&fixture(format), dir.path());
+        says_what_its_format_could(dir.path(), format).await;
+    }
+}
+
+/// Since format 3 an index can be made anew from its snapshot and the log.
+#[tokio::test]
+async fn a_store_that_lost_its_index_says_what_it_said() {
+    for format in 3..=CURRENT {
+        let dir = tempfile::tempdir().unwrap();
+        copy(&fixture(format), dir.path());
+        fs::remove_file(dir.path().join("index.redb")).unwrap();
+        says_what_its_format_could(dir.path(), format).await;
+    }
+}
+
+/// Since format 4 the hash of a secret is kept beside its seal, for the day on which the signing secret is lost.
+#[tokio::test]
+async fn an_access_key_outlives_the_signing_secret_by_its_hash() {
+    let dir = tempfile::tempdir().unwrap();
+    copy(&fixture(4), dir.path());
+    let config = config(dir.path(), "another signing secret of 32 bytes or more");
+    let report = rekey(config.clone(), OldSecret::Lost).await.unwrap();
+    assert_eq!(report.given_up, 5);
+    let engine = Engine::open(config).unwrap();
+    engine.bearer("key", ACCESS_SECRET).await.unwrap();
+    let wrong = engine.bearer("key", &ACCESS_SECRET[1..]).await;
+    assert_eq!(wrong.unwrap_err().kind(), ErrorKind::AccessDenied);
+}
+
+#[tokio::test]
 #[ignore = "writes the fixture of the current format"]
 async fn write_the_fixture() {
+    let fixture = fixture(CURRENT);
+    assert!(!fixture.exists(), "a fixture is never written again");
     let dir = tempfile::tempdir().unwrap();
     let (engine, caller) = open(dir.path()).await.unwrap();
     engine
@@ -490,25 +744,28 @@ async fn write_the_fixture() {
         put(&engine, &caller, key, body(size)).await.unwrap();
     }
     put_rotten(dir.path(), &engine, &caller).await.unwrap();
+    let governed = Governed::of(engine.clone(), caller.clone());
+    governed.write_what_will_be_in_the_index().await.unwrap();
     let parts = Parts::of(engine, caller);
     parts.write_what_will_be_in_the_index().await.unwrap();
     parts.engine.take_snapshot().await.unwrap();
     // Closed and opened again, so that this much is in the index; the rest only in the log.
     parts.engine.close().unwrap();
+    drop((parts, governed));
     let (engine, caller) = open(dir.path()).await.unwrap();
-    let (bucket, key) = (
-        BucketName::parse("fixture").unwrap(),
-        ObjectKey::parse("deleted").unwrap(),
-    );
+    let (bucket, deleted) = (BucketName::parse("fixture").unwrap(), key("deleted"));
     let (last, size) = objects()[4];
     put(&engine, &caller, last, body(size)).await.unwrap();
-    engine.delete_object(&caller, &bucket, &key).await.unwrap();
+    let gone = engine.delete_object(&caller, &bucket, &deleted);
+    gone.await.unwrap();
+    let governed = Governed::of(engine.clone(), caller.clone());
+    governed.write_the_rest().await.unwrap();
     let parts = Parts::of(engine, caller);
     parts.write_the_rest().await.unwrap();
     // As a killed process leaves it: copied while it runs, before the applier's turn.
-    copy(dir.path(), &fixture(CURRENT));
-    says_what_it_said(&parts.engine, &parts.caller)
-        .await
-        .unwrap();
+    copy(dir.path(), &fixture);
+    let (engine, caller) = (&parts.engine, &parts.caller);
+    says_what_it_said(engine, caller).await.unwrap();
     parts.say_what_they_said().await.unwrap();
+    governed.say_what_they_said().await.unwrap();
 }

@@ -40,7 +40,7 @@ pub(crate) fn hash(env: &Env, secret: &str) -> String {
     parts.expect("cost and length are valid").to_string()
 }
 
-/// Base64 of the SHA-256, in which there are no zeros: bcrypt would end at one.
+/// The SHA-256 in hexadecimal, in which there are no zeros: bcrypt would end at one.
 fn digest(secret: &str) -> Zeroizing<String> {
     let digest = Sha256::digest(secret.as_bytes());
     Zeroizing::new(digest.iter().map(|byte| format!("{byte:02x}")).collect())

@@ -53,7 +53,7 @@ pub fn create(
 ) -> Result<BackupReport, BackupError> {
     let store_id = must_be_a_store(data_dir)?;
     must_be_apart(data_dir, to)?;
-    let (disk, _lock) = crate::open_disk(data_dir)?;
+    let (disk, _lock) = crate::engine::open_disk(data_dir)?;
     let (vault, _vault_lock) = open_vault_disk(to)?;
     let env = Env::real();
     // Before the store is opened, which changes it.
@@ -125,7 +125,7 @@ pub fn restore(
     let (vault, _vault_lock) = read_vault(from)?;
     // Asked before the lock leaves a file in a directory that is none of ours.
     must_be_ours_or_new(data_dir)?;
-    let (disk, _lock) = crate::open_disk(data_dir)?;
+    let (disk, _lock) = crate::engine::open_disk(data_dir)?;
     let env = Env::real();
     let mut restore = Restore::begin(vault, name, disk.clone(), &env, &options)?;
     let mut report = loop {
