@@ -21,7 +21,7 @@ import pytest
 from jay_testing import JAY, Client, Server, clean_environment
 
 JAY_ADMIN = JAY.with_name("jay-admin")
-TOKEN = "an admin token of these tests, 32+ bytes"
+TOKEN = "an-admin-token-of-these-tests-32+bytes"
 SECRET = "a signing secret of these tests, 32+ bytes"
 
 

@@ -196,11 +196,12 @@ def test_two_signatures_and_sessions_are_refused(server, client, bucket):
 
 def presigned_v2(
     client: Client, method: str, path: str, query: str = "", expires: int | str | None = None, headers: str = "", secret: str | None = None,
+    digest: str = "",
 ) -> str:  # fmt: skip
     """A URL signed by version 2 by hand; `query` is signed as it stands, `headers` are lines of the string to sign."""
     expires = str(int(time.time()) + 60 if expires is None else expires)
     resource = path + (f"?{query}" if query else "")
-    to_sign = f"{method}\n\n\n{expires}\n{headers}{resource}"
+    to_sign = f"{method}\n{digest}\n\n{expires}\n{headers}{resource}"
     signature = base64.b64encode(hmac.digest((secret or client.secret).encode(), to_sign.encode(), "sha1"))
     parameters = {"AWSAccessKeyId": client.access_key_id, "Expires": expires, "Signature": signature}
     return f"{path}?{query}{'&' if query else ''}{urllib.parse.urlencode(parameters)}"
