@@ -206,12 +206,21 @@ impl Front for Admin {
                 )
             }
             path if path.starts_with("/_jay/") => {
+                context.path = noun_of(path);
                 let answer = self.api(request, context).await;
                 answer.unwrap_or_else(|error| error.into_response())
             }
             _ => not_found().await.into_response(),
         }
     }
+}
+
+/// As much of a path as the log may tell: an id behind it may be a secret that somebody took for one.
+fn noun_of(path: &str) -> String {
+    let mut pieces = path.splitn(4, '/');
+    let noun: Vec<&str> = pieces.by_ref().take(3).collect();
+    let rest = pieces.next().map_or("", |_| "/…");
+    noun.join("/") + rest
 }
 
 async fn not_found() -> Error {
