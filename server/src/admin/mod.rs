@@ -40,6 +40,7 @@ use self::{
 use crate::{
     listener::{Front, RequestBody, RequestContext},
     metrics::Sources,
+    planted::{self, Fault},
 };
 
 pub use self::{body::Body, health::Health};
@@ -113,7 +114,7 @@ impl Admin {
     ) -> Result<Response<Body>, Error> {
         context.operation = "Metrics";
         let served = self.health.served();
-        if !self.settings.metrics_public {
+        if !self.settings.metrics_public && !planted::is(Fault::OpenMetrics) {
             let (_, token) = served.as_ref().ok_or_else(not_open)?;
             self.must_be_operator(headers, token, context)?;
         }
@@ -128,7 +129,7 @@ impl Admin {
         token: &str,
         context: &mut RequestContext,
     ) -> Result<(), Error> {
-        if is_operator(headers, token) {
+        if is_operator(headers, token) || planted::is(Fault::OpenAdmin) {
             return Ok(());
         }
         context.auth_failed = true;
