@@ -61,6 +61,7 @@ def url(s3, method: str, bucket: str, expires: int = 60, **parameters) -> str:
     return s3.generate_presigned_url(method, Params={"Bucket": bucket, **parameters}, ExpiresIn=expires)
 
 
+@pytest.mark.weakness(11)
 def test_boto3_signs_urls_of_every_operation(server, bucket):
     s3 = boto(server, signature_version="s3v4")
     put = fetch(server, "PUT", url(s3, "put_object", bucket, Key=KEY), b"hello")
@@ -448,6 +449,7 @@ def test_bearers_have_one_refusal(configured):
     assert (answer.status, answer.code) == (400, "AuthorizationHeaderMalformed"), answer
 
 
+@pytest.mark.weakness(24)
 def test_secrets_and_signatures_stay_out_of_the_log(configured):
     target = link("GET", f"/links/{KEY}")
     fetch(configured, "GET", target)
