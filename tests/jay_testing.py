@@ -51,7 +51,8 @@ class Server:
         } | variables
         self.starts = 0
         self.process = None
-        # Words before the program, for starts under another one.
+        self.program = JAY
+        # Words before it, for starts under another one.
         self.launcher = []
         # Words behind it.
         self.arguments = []
@@ -87,7 +88,7 @@ class Server:
     def spawn(self, **options) -> subprocess.Popen:
         self.starts += 1
         self.process = subprocess.Popen(
-            [*self.launcher, JAY, *self.arguments], env=self.environment(), stdin=subprocess.DEVNULL,
+            [*self.launcher, self.program, *self.arguments], env=self.environment(), stdin=subprocess.DEVNULL,
             stdout=self.log.open("wb"), stderr=self.errors.open("wb"), **options,
         )  # fmt: skip
         return self.process

@@ -19,6 +19,7 @@ use clap::Parser as _;
 use jay_server::config;
 
 fn main() -> ExitCode {
+    leave_no_core_files();
     let args = config::args::with_double_dashes(std::env::args_os(), &["config-file"]);
     match cli::Cli::parse_from(args).run() {
         Ok(code) => code,
@@ -27,4 +28,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A core file would hold the secrets in clear, and the bodies on their way. Who needs one raises the limit of a running
+/// process (`prlimit --core`).
+fn leave_no_core_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = Rlimit {
+        current: Some(0),
+        ..getrlimit(Resource::Core)
+    };
+    // To lower one's own limit is always allowed.
+    let _ = setrlimit(Resource::Core, limit);
 }

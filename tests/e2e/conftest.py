@@ -13,6 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from jay_testing import Client, Server  # noqa: E402
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "weakness(*numbers): shows that ours has none of these; test_weaknesses.py has the list")
+
+
 def pytest_addoption(parser):
     parser.addoption("--all", action="store_true", help="the long tests too")
 

@@ -21,7 +21,7 @@ import pytest
 from jay_testing import JAY, Client, Server, clean_environment
 
 JAY_ADMIN = JAY.with_name("jay-admin")
-TOKEN = "an admin token of these tests, 32+ bytes"
+TOKEN = "an-admin-token-of-these-tests-32+bytes"
 SECRET = "a signing secret of these tests, 32+ bytes"
 
 
@@ -188,7 +188,8 @@ def test_what_would_be_ignored_in_a_token_is_refused(server, account, wrong, why
     assert ask(server, "GET", f"tokens?account_id={account['account_id']}") == (200, [])
 
 
-def test_weakness_22_tokens_expire_and_visibility_can_be_set(server, account, token, bucket):
+@pytest.mark.weakness(22)
+def test_tokens_expire_and_visibility_can_be_set(server, account, token, bucket):
     soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3))
     short = made(server, "tokens", {"account_id": account["account_id"], "name": "short", "expires_at": soon})
     assert short["expires_at"].startswith(soon.removesuffix("Z"))
@@ -211,7 +212,8 @@ def test_weakness_22_tokens_expire_and_visibility_can_be_set(server, account, to
     assert fetch(url)[0] == 403
 
 
-def test_weakness_23_revocation_takes_effect_at_once_on_open_connections(server, token, bucket):
+@pytest.mark.weakness(23)
+def test_revocation_takes_effect_at_once_on_open_connections(server, token, bucket):
     client = Client(server.port, token["token_id"], token["secret"])
     bearer = {"Authorization": f"Bearer {token['token_id']}:{token['secret']}"}
     assert client.request("PUT", f"/{bucket}/k", body=b"body").status == 200
@@ -223,7 +225,8 @@ def test_weakness_23_revocation_takes_effect_at_once_on_open_connections(server,
     assert ask(server, "GET", f"tokens/{token['token_id']}")[1]["status"] == "revoked"
 
 
-def test_weakness_18_what_is_unknown_or_too_much_is_no_error_of_the_server(server, token, bucket):
+@pytest.mark.weakness(18)
+def test_what_is_unknown_or_too_much_is_no_error_of_the_server(server, token, bucket):
     assert ask(server, "DELETE", "tokens/nobody")[0] == 404
     assert ask(server, "GET", "tokens/nobody")[0] == 404
     assert ask(server, "DELETE", "tokens/%ff")[0] == 400
@@ -244,6 +247,7 @@ def test_weakness_18_what_is_unknown_or_too_much_is_no_error_of_the_server(serve
     assert status == 405 and set(headers["Allow"].split(",")) >= {"GET", "POST"}
 
 
+@pytest.mark.weakness(19)
 def test_step_4_the_commands_of_the_original(server, account, token, bucket):
     made_one = json.loads(admin(server, "create-account", "-name", "myapp"))
     assert made_one["name"] == "myapp"
@@ -382,7 +386,8 @@ def test_step_6_links_work_without_any_header(server, token, bucket):
     assert ask(server, "POST", "presign", asked | {"method": "POST"})[0] == 400
 
 
-def test_weakness_19_links_name_a_host_that_clients_reach(new_server):
+@pytest.mark.weakness(19)
+def test_links_name_a_host_that_clients_reach(new_server):
     everywhere = new_server("everywhere", JAY_ADMIN_TOKEN=TOKEN, JAY_SIGNING_SECRET=SECRET)
     everywhere.variables["JAY_LISTEN_ADDR"] = f":{everywhere.port}"
     everywhere.start()
@@ -494,7 +499,8 @@ def test_step_9_health_needs_no_token(server):
         assert call(server, "GET", path, token=None)[::2] == (200, b'{"status":"ready"}\n')
 
 
-def test_weakness_26_wrong_tries_lock_nobody_out(new_server):
+@pytest.mark.weakness(26)
+def test_wrong_tries_lock_nobody_out(new_server):
     server = new_server(JAY_ADMIN_TOKEN=TOKEN, JAY_SIGNING_SECRET=SECRET).start()
     for _ in range(5):
         assert ask(server, "GET", "accounts", token="x" * 40) == (401, {"error": "unauthorized"})

@@ -7,10 +7,13 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import pytest
+
 # Above it the CLI turns to multipart uploads.
 FILE_BYTES_MAX = 8 << 20
 
 
+@pytest.mark.weakness(11)
 def test_mb_cp_ls_rm_rb(aws, tmp_path):
     source = tmp_path / "a file.txt"
     source.write_text("hello\n")

@@ -113,6 +113,7 @@ def test_everything_acknowledged_is_back_when_the_index_is_destroyed(store, tmp_
     assert admin(server, "GET", "upkeep")[1]["index_rebuilt"]
 
 
+@pytest.mark.weakness(10)
 def test_the_last_backup_is_back_when_the_whole_directory_is_destroyed(store, tmp_path):
     server, vault = store.server, tmp_path / "vault"
     made = backup(server, "create", "--to", vault)
@@ -137,6 +138,7 @@ def test_the_last_backup_is_back_when_the_whole_directory_is_destroyed(store, tm
     assert backup(server, "verify", "--from", vault)["whole"]
 
 
+@pytest.mark.weakness(10)
 def test_what_is_lost_but_for_the_log_comes_back_up_to_the_present(store, tmp_path):
     server, vault = store.server, tmp_path / "vault"
     backup(server, "create", "--to", vault)
@@ -198,6 +200,7 @@ def test_the_next_backup_copies_only_new_files(store, tmp_path):
         assert backup(fresh, "restore", "--from", vault, "--backup", made["name"])["whole"]
 
 
+@pytest.mark.weakness(10)
 def test_a_backup_of_a_busy_server_is_of_one_moment(store, tmp_path):
     """While it is made, objects come, go and are collected; what it holds is whole."""
     server, vault = store.server, tmp_path / "vault"

@@ -102,6 +102,7 @@ def test_headers_and_metadata(s3, bucket):
     assert refused(s3.put_object, Bucket=bucket, Key="big", Body=b"", Metadata={"m": "x" * 3000}) == ("MetadataTooLarge", 400)
 
 
+@pytest.mark.weakness(12)
 def test_odd_keys(s3, bucket):
     for key in ODD_KEYS:
         s3.put_object(Bucket=bucket, Key=key, Body=key.encode())
@@ -121,6 +122,7 @@ def test_long_keys(s3, bucket):
     assert refused(s3.put_object, Bucket=bucket, Key="é" * 513, Body=b"") == ("KeyTooLongError", 400)
 
 
+@pytest.mark.weakness(12)
 def test_listing_with_delimiter_and_pages(s3, bucket):
     keys = sorted([f"dir{d}/file{f}" for d in range(7) for f in range(5)] + [f"top{n}" for n in range(6)])
     for key in keys:
@@ -149,6 +151,7 @@ def test_listing_with_delimiter_and_pages(s3, bucket):
 CHECKSUMS = ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"]
 
 
+@pytest.mark.weakness(1, 11)
 @pytest.mark.parametrize("algorithm", CHECKSUMS)
 def test_checksums(s3, client, bucket, algorithm):
     body = os.urandom(200_000)

@@ -85,6 +85,7 @@ def test_the_option_wins_over_the_variable(by_file, tmp_path, spelling):
     assert done.returncode == 1 and "/no/such/file cannot be read" in done.stderr
 
 
+@pytest.mark.weakness(24)
 def test_conflicts_are_warned_of_without_secrets(by_file):
     server = by_file(
         "rate_limit: 50.0\nregion: us-east-1\n",

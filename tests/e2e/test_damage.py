@@ -283,6 +283,7 @@ def test_a_damaged_end_of_a_file(store, start, kind):
     can_be_replaced(server, ["large", "copy-of-large"], store.bodies)
 
 
+@pytest.mark.weakness(7)
 @pytest.mark.parametrize("number", PARTS)
 def test_a_damaged_part(store, start, number):
     piece = PARTS[number]
@@ -296,6 +297,7 @@ def test_a_damaged_part(store, start, number):
     can_be_replaced(server, ["parts", "copy-of-parts"], store.bodies)
 
 
+@pytest.mark.weakness(7)
 @pytest.mark.parametrize("key", ["large", "parts", "inline-middle"])
 def test_damage_is_not_copied_into_something_whole(store, start, key):
     source = {"large": "large", "parts": PARTS[3].body(), "inline-middle": "inline-middle"}[key]

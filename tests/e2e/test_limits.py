@@ -59,7 +59,8 @@ def test_the_defaults_allow_a_burst_of_two_hundred(new_server):
     assert answers[:200] == [200] * 200 and 503 in answers
 
 
-def test_w14_wrong_proofs_spend_nothing_of_the_token(new_server):
+@pytest.mark.weakness(26)
+def test_wrong_proofs_spend_nothing_of_the_token(new_server):
     server = limited(new_server, "0.01", "5")
     wrong = server.client()
     wrong.secret = "w" * 40
@@ -89,7 +90,8 @@ def via_proxy(server: Server, client: str) -> Answer:
     return anonymous(server, {"x-forwarded-for": f"{spoofed}, {client}"})
 
 
-def test_w22_a_made_up_address_evades_nothing(new_server):
+@pytest.mark.weakness(27)
+def test_a_made_up_address_evades_nothing(new_server):
     server = limited(new_server, "0.01", "3", JAY_TRUST_PROXY_HEADERS="true")
     assert [via_proxy(server, "203.0.113.9").code for _ in range(5)] == ["AccessDenied"] * 3 + ["SlowDown"] * 2
     assert via_proxy(server, "203.0.113.10").code == "AccessDenied"
@@ -124,6 +126,7 @@ def test_a_body_that_is_too_long_is_refused_before_it_comes(new_server):
     assert client.request("HEAD", "/default/long").status == 404
 
 
+@pytest.mark.weakness(31)
 @pytest.mark.parametrize("kind", hostile.KINDS, ids=lambda kind: kind.__name__)
 def test_others_are_served_meanwhile(new_server, kind):
     server = new_server().start()
@@ -133,6 +136,7 @@ def test_others_are_served_meanwhile(new_server, kind):
     assert server.stop() == 0
 
 
+@pytest.mark.weakness(31)
 def test_connections_beyond_the_most_wait_for_their_turn(new_server):
     server = new_server(JAY_CONNECTIONS_MAX="2").start()
     held = [socket.create_connection(("127.0.0.1", server.port), timeout=5) for _ in range(2)]

@@ -91,6 +91,7 @@ def test_jays_names_count_what_they_say(new_server):
     assert after["bytes_downloaded"] >= 1000
 
 
+@pytest.mark.weakness(19)
 def test_damage_is_counted(new_server):
     """The original never raised these two."""
     server = new_server().start()

@@ -152,6 +152,7 @@ def test_an_upload_is_of_one_key(client, bucket):
     assert abort(client, path, mine).status == 204
 
 
+@pytest.mark.weakness(15)
 def test_a_refused_list_leaves_the_upload_open(client, bucket):
     path = f"/{bucket}/k"
     upload = create(client, path)
@@ -233,6 +234,7 @@ def test_checksums_are_those_that_the_client_computes(client, bucket, kind):
     assert sums[2]["x-amz-checksum-sha256"] == in_base64(hashlib.sha256(b"".join(bodies)).digest())
 
 
+@pytest.mark.weakness(9)
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 def test_writers_of_one_part_never_mix(client, bucket, size):
     bodies = [bytes([65 + n]) * (size + n) for n in range(16)]
@@ -334,6 +336,7 @@ class SlowReader:
         self.stream.close()
 
 
+@pytest.mark.weakness(13)
 @pytest.mark.parametrize("change", ["delete", "overwrite", "complete", "replace metadata"])
 def test_readers_get_what_they_began(server, client, bucket, change):
     path = f"/{bucket}/k"
@@ -354,6 +357,7 @@ def test_readers_get_what_they_began(server, client, bucket, change):
     gone.close()
 
 
+@pytest.mark.weakness(36)
 def test_nothing_is_left_of_uploads(server, client, bucket):
     path = f"/{bucket}/k"
     upload = create(client, path)

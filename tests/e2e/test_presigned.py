@@ -61,6 +61,7 @@ def url(s3, method: str, bucket: str, expires: int = 60, **parameters) -> str:
     return s3.generate_presigned_url(method, Params={"Bucket": bucket, **parameters}, ExpiresIn=expires)
 
 
+@pytest.mark.weakness(11)
 def test_boto3_signs_urls_of_every_operation(server, bucket):
     s3 = boto(server, signature_version="s3v4")
     put = fetch(server, "PUT", url(s3, "put_object", bucket, Key=KEY), b"hello")
@@ -196,11 +197,12 @@ def test_two_signatures_and_sessions_are_refused(server, client, bucket):
 
 def presigned_v2(
     client: Client, method: str, path: str, query: str = "", expires: int | str | None = None, headers: str = "", secret: str | None = None,
+    digest: str = "",
 ) -> str:  # fmt: skip
     """A URL signed by version 2 by hand; `query` is signed as it stands, `headers` are lines of the string to sign."""
     expires = str(int(time.time()) + 60 if expires is None else expires)
     resource = path + (f"?{query}" if query else "")
-    to_sign = f"{method}\n\n\n{expires}\n{headers}{resource}"
+    to_sign = f"{method}\n{digest}\n\n{expires}\n{headers}{resource}"
     signature = base64.b64encode(hmac.digest((secret or client.secret).encode(), to_sign.encode(), "sha1"))
     parameters = {"AWSAccessKeyId": client.access_key_id, "Expires": expires, "Signature": signature}
     return f"{path}?{query}{'&' if query else ''}{urllib.parse.urlencode(parameters)}"
@@ -447,6 +449,7 @@ def test_bearers_have_one_refusal(configured):
     assert (answer.status, answer.code) == (400, "AuthorizationHeaderMalformed"), answer
 
 
+@pytest.mark.weakness(24)
 def test_secrets_and_signatures_stay_out_of_the_log(configured):
     target = link("GET", f"/links/{KEY}")
     fetch(configured, "GET", target)

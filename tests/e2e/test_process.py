@@ -231,6 +231,7 @@ def test_health(new_server):
     assert subprocess.run(health, env=server.environment(), capture_output=True).returncode == 1
 
 
+@pytest.mark.weakness(30)
 def test_a_stop_lets_an_upload_finish(new_server):
     server = new_server().start()
     client = server.client()
@@ -256,6 +257,7 @@ def test_a_stop_lets_an_upload_finish(new_server):
     assert server.client().request("GET", "/default/slow").body == body
 
 
+@pytest.mark.weakness(30)
 def test_a_stop_without_work_is_fast_and_a_second_signal_faster(new_server):
     server = new_server().start()
     started = time.monotonic()

@@ -83,6 +83,7 @@ def test_a_body_that_is_wrong_in_its_midst_is_cut_off(damaged):
     assert s3.get_object(Bucket="default", Key="other")["Body"].read() == body[::-1]
 
 
+@pytest.mark.weakness(6)
 def test_the_operator_sees_and_ends_a_quarantine(damaged):
     server, s3, body, path = damaged
     assert admin(server, "GET", "quarantine", token="x" * 64) == (401, {"error": "unauthorized"})
@@ -104,6 +105,7 @@ def test_the_operator_sees_and_ends_a_quarantine(damaged):
     assert status == 200 and state["objects_quarantined"] == 1 and state["scrub"]["round_hours"] == 60
 
 
+@pytest.mark.weakness(6)
 def test_an_overwrite_or_a_purge_ends_a_quarantine(damaged):
     server, s3, body, path = damaged
     with pytest.raises(Exception):

@@ -1,8 +1,8 @@
-"""Every operation against every rule, and one expected matrix: rights.txt. A front that forgets a check changes it.
+"""Every operation of every front against every rule, and one expected matrix: rights.txt. A front that forgets a check changes it.
 
-A row is an operation, a column a caller under a rule. `+` is let in (whatever came of it), `-` is refused with AccessDenied,
-`?` looks as if there were no such bucket. To see what has changed: `pytest tests/e2e/test_rights.py`, which prints the
-matrix as it is; after a look at each difference it goes into the file.
+A row is an operation; a column is a caller under a rule and the way in which it proves who it is. `+` is let in (whatever came
+of it), `-` is refused, `?` looks as if there were no such bucket. To see what has changed: `pytest tests/e2e/test_rights.py`,
+which prints a table as it is now; after a look at each difference it goes into the file.
 """
 
 import base64
@@ -10,14 +10,21 @@ import datetime
 import hashlib
 import http.client
 import json
+import re
+import subprocess
 import time
 import urllib.parse
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from test_quarantine import admin
+from test_admin import SECRET, TOKEN, ask, made
+from test_presigned import link, presigned, presigned_v2
 
-from jay_testing import Answer, Client, Server
+from jay_testing import JAY, Answer, Client, Server
 
 EXPECTED = Path(__file__).with_name("rights.txt")
 BODY = b"body"
@@ -27,6 +34,15 @@ TAGS = b"<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagg
 COMPLETE = b"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>x</ETag></Part></CompleteMultipartUpload>"
 # A plausible upload that does not exist: whoever is let in learns that.
 UPLOAD = "0" * 32
+WRONG = "w" * 40
+# The server with faults that it can be told to have.
+PLANTED = JAY.with_name("jay-planted")
+
+# What no right has decided: then something is wrong with what we send.
+UNHEARD = [
+    "AuthorizationHeaderMalformed", "AuthorizationQueryParametersError", "InvalidRequest", "InvalidToken", "MalformedXML",
+    "NotImplemented", "SignatureDoesNotMatch", "XAmzContentSHA256Mismatch",
+]  # fmt: skip
 
 ACTIONS = [
     "bucket:list", "bucket:read-meta", "bucket:write-meta", "object:get", "object:put", "object:delete", "object:list",
@@ -34,48 +50,61 @@ ACTIONS = [
 ]  # fmt: skip
 
 
-def operations(bucket: str, other: str, place: str) -> dict[str, tuple]:
-    """Method, path, query, body and headers of each. `place` is the prefix of the keys: in/ or out/."""
+class Asked(NamedTuple):
+    """What an operation asks for, before anybody has signed it."""
+
+    method: str
+    path: str
+    query: str = ""
+    body: bytes = b""
+    headers: dict[str, str] = {}
+
+
+def operations(bucket: str, other: str, place: str, acl: str) -> dict[str, Asked]:
+    """All that the S3 front serves. `place` is the prefix of the keys: in/ or out/."""
     at, key = f"/{bucket}", f"/{bucket}/{place}key"
     prefix = urllib.parse.quote(place, safe="")
     source = {"x-amz-copy-source": key}
+    deletes = DELETES % f"{place}key9".encode()
+    digest = base64.b64encode(hashlib.md5(deletes).digest()).decode()
+    part = f"partNumber=1&uploadId={UPLOAD}"
     return {
-        "ListBuckets": ("GET", "/", "", b"", {}),
-        "CreateBucket": ("PUT", f"/{bucket}-new", "", b"", {}),
-        "HeadBucket": ("HEAD", at, "", b"", {}),
-        "GetBucketLocation": ("GET", at, "location=", b"", {}),
-        "GetBucketVersioning": ("GET", at, "versioning=", b"", {}),
-        "GetBucketAcl": ("GET", at, "acl=", b"", {}),
-        "BucketStats": ("GET", f"/_stats/{bucket}", "", b"", {}),
-        "ListObjects": ("GET", at, f"prefix={prefix}", b"", {}),
-        "ListObjectsV2": ("GET", at, f"list-type=2&prefix={prefix}", b"", {}),
-        "ListMultipartUploads": ("GET", at, f"prefix={prefix}&uploads=", b"", {}),
-        "PutObject": ("PUT", key, "", BODY, {}),
-        "GetObject": ("GET", key, "", b"", {}),
-        "HeadObject": ("HEAD", key, "", b"", {}),
-        "GetObjectRange": ("GET", key, "", b"", {"range": "bytes=1-2"}),
-        "GetObjectPart": ("GET", key, "partNumber=1", b"", {}),
-        "GetObjectTagging": ("GET", key, "tagging=", b"", {}),
-        "PutObjectTagging": ("PUT", key, "tagging=", TAGS, {}),
-        "DeleteObjectTagging": ("DELETE", key, "tagging=", b"", {}),
-        "GetObjectAcl": ("GET", key, "acl=", b"", {}),
-        "PutObjectAcl": ("PUT", key, "acl=", b"", {"x-amz-acl": "private"}),
-        "CopyObject from": ("PUT", f"/{other}/{place}copy", "", b"", source),
-        "CopyObject to": ("PUT", f"{key}2", "", b"", {"x-amz-copy-source": f"/{other}/source"}),
-        "CreateMultipartUpload": ("POST", f"{key}3", "uploads=", b"", {}),
-        "UploadPart": ("PUT", key, f"partNumber=1&uploadId={UPLOAD}", BODY, {}),
-        "UploadPartCopy from": ("PUT", f"/{other}/copy", f"partNumber=1&uploadId={UPLOAD}", b"", source),
-        "ListParts": ("GET", key, f"uploadId={UPLOAD}", b"", {}),
-        "CompleteMultipartUpload": ("POST", key, f"uploadId={UPLOAD}", COMPLETE, {}),
-        "AbortMultipartUpload": ("DELETE", key, f"uploadId={UPLOAD}", b"", {}),
-        "DeleteObject": ("DELETE", f"{key}9", "", b"", {}),
-        "DeleteObjects": ("POST", at, "delete=", DELETES % f"{place}key9".encode(), {"content-md5": None}),
-        "PutBucketAcl": ("PUT", at, "acl=", b"", {"x-amz-acl": None}),
-        "DeleteBucket": ("DELETE", at, "", b"", {}),
-        "GetBucketPolicyStatus": ("GET", at, "policyStatus=", b"", {}),
-        "GetBucketPolicy": ("GET", at, "policy=", b"", {}),
-        "PutBucketPolicy": ("PUT", at, "policy=", foreign_policy(bucket), {}),
-        "DeleteBucketPolicy": ("DELETE", at, "policy=", b"", {}),
+        "ListBuckets": Asked("GET", "/"),
+        "CreateBucket": Asked("PUT", f"/{bucket}-new"),
+        "HeadBucket": Asked("HEAD", at),
+        "GetBucketLocation": Asked("GET", at, "location="),
+        "GetBucketVersioning": Asked("GET", at, "versioning="),
+        "GetBucketAcl": Asked("GET", at, "acl="),
+        "GetBucketStats": Asked("GET", f"/_stats/{bucket}"),
+        "ListObjects": Asked("GET", at, f"prefix={prefix}"),
+        "ListObjectsV2": Asked("GET", at, f"list-type=2&prefix={prefix}"),
+        "ListMultipartUploads": Asked("GET", at, f"prefix={prefix}&uploads="),
+        "PutObject": Asked("PUT", key, body=BODY),
+        "GetObject": Asked("GET", key),
+        "HeadObject": Asked("HEAD", key),
+        "GetObjectRange": Asked("GET", key, headers={"range": "bytes=1-2"}),
+        "GetObjectPart": Asked("GET", key, "partNumber=1"),
+        "GetObjectTagging": Asked("GET", key, "tagging="),
+        "PutObjectTagging": Asked("PUT", key, "tagging=", TAGS),
+        "DeleteObjectTagging": Asked("DELETE", key, "tagging="),
+        "GetObjectAcl": Asked("GET", key, "acl="),
+        "PutObjectAcl": Asked("PUT", key, "acl=", headers={"x-amz-acl": "private"}),
+        "CopyObject from": Asked("PUT", f"/{other}/{place}copy", headers=source),
+        "CopyObject to": Asked("PUT", f"{key}2", headers={"x-amz-copy-source": f"/{other}/source"}),
+        "CreateMultipartUpload": Asked("POST", f"{key}3", "uploads="),
+        "UploadPart": Asked("PUT", key, part, BODY),
+        "UploadPartCopy from": Asked("PUT", f"/{other}/copy", part, headers=source),
+        "ListParts": Asked("GET", key, f"uploadId={UPLOAD}"),
+        "CompleteMultipartUpload": Asked("POST", key, f"uploadId={UPLOAD}", COMPLETE),
+        "AbortMultipartUpload": Asked("DELETE", key, f"uploadId={UPLOAD}"),
+        "DeleteObject": Asked("DELETE", f"{key}9"),
+        "DeleteObjects": Asked("POST", at, "delete=", deletes, {"content-md5": digest}),
+        "PutBucketAcl": Asked("PUT", at, "acl=", headers={"x-amz-acl": acl}),
+        "DeleteBucket": Asked("DELETE", at),
+        "GetBucketPolicyStatus": Asked("GET", at, "policyStatus="),
+        "GetBucketPolicy": Asked("GET", at, "policy="),
+        "PutBucketPolicy": Asked("PUT", at, "policy=", foreign_policy(bucket)),
+        "DeleteBucketPolicy": Asked("DELETE", at, "policy="),
     }
 
 
@@ -87,48 +116,104 @@ def foreign_policy(bucket: str) -> bytes:
     return json.dumps({"Version": "2012-10-17", "Statement": [only]}).encode()
 
 
+# The ways to prove who asks. Each makes a target and headers of what is asked.
+
+
+def by_nothing(_: None, asked: Asked) -> tuple[str, dict[str, str]]:
+    return target(asked), asked.headers
+
+
+def by_header(client: Client, asked: Asked, minutes: int = 0) -> tuple[str, dict[str, str]]:
+    now = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes=minutes)
+    payload_sha256 = hashlib.sha256(asked.body).hexdigest()
+    return target(asked), client.headers(asked.method, asked.path, asked.query, payload_sha256, asked.headers, now)
+
+
+def by_bearer(client: Client, asked: Asked) -> tuple[str, dict[str, str]]:
+    return target(asked), asked.headers | {"authorization": f"Bearer {client.access_key_id}:{client.secret}"}
+
+
+def by_sigv4_query(client: Client, asked: Asked, minutes: int = 0) -> tuple[str, dict[str, str]]:
+    now = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes=minutes)
+    signed = {name: value for name, value in asked.headers.items() if name.startswith("x-amz-")}
+    return presigned(client, asked.method, asked.path, dict(pairs(asked)), headers=signed, now=now), asked.headers
+
+
+def by_sigv2_query(client: Client, asked: Asked, minutes: int = 1) -> tuple[str, dict[str, str]]:
+    """Version 2 does not sign the parameters of a listing."""
+    query = [pair for pair in asked.query.split("&") if not re.match("prefix=|list-type=|$", pair)]
+    rest = [pair for pair in asked.query.split("&") if pair and pair not in query]
+    lines = "".join(f"{name}:{value}\n" for name, value in asked.headers.items() if name.startswith("x-amz-"))
+    # A bucket is signed with a slash behind it.
+    path = asked.path if asked.path.count("/") > 1 else asked.path.rstrip("/") + "/"
+    url = presigned_v2(
+        client, asked.method, path, "&".join(query), int(time.time()) + minutes * 60, lines, digest=asked.headers.get("content-md5", "")
+    )
+    return "&".join([url, *rest]), asked.headers
+
+
+def by_link(client: Client, asked: Asked, minutes: int = 1, secret: str = SECRET) -> tuple[str, dict[str, str]]:
+    expires = int(time.time()) + minutes * 60
+    return link(asked.method, asked.path, pairs(asked), expires, client.access_key_id, secret), asked.headers
+
+
+def by_less(by: Callable, client: Client, asked: Asked) -> tuple[str, dict[str, str]]:
+    """Signed is the plain request for the path; what makes it this operation is added by whoever got hold of that."""
+    signed, headers = by(client, asked._replace(query="", headers={}))
+    query = f"{'&' if '?' in signed else '?'}{asked.query}" if asked.query else ""
+    return signed + query, headers | asked.headers
+
+
+def target(asked: Asked) -> str:
+    return asked.path + (f"?{asked.query}" if asked.query else "")
+
+
+def pairs(asked: Asked) -> list[tuple[str, str]]:
+    return urllib.parse.parse_qsl(asked.query, keep_blank_values=True)
+
+
 class World:
     def __init__(self, server: Server):
         self.server = server
-        self.owner = self.made("accounts", {"name": "owner"})["account_id"]
-        self.stranger = self.made("accounts", {"name": "stranger"})["account_id"]
+        self.owner, self.stranger = self.account("owner"), self.account("stranger")
         self.owning = self.token(self.owner)
         self.buckets, self.statements = 0, {}
 
-    def made(self, path: str, body: dict) -> dict:
-        status, answer = admin(self.server, "POST", path, body)
-        assert status == 201, answer
-        return answer
+    def account(self, name: str) -> str:
+        return made(self.server, "accounts", {"name": name})["account_id"]
 
     def token(self, account: str, **limits) -> Client:
-        made = self.made("tokens", {"account_id": account, "name": "test", **limits})
-        return Client(self.server.port, made["token_id"], made["secret"])
+        token = made(self.server, "tokens", {"account_id": account, "name": "test", **limits})
+        return Client(self.server.port, token["token_id"], token["secret"])
 
-    def bucket(self, statements=None, public: bool = False) -> tuple[str, str]:
-        """A bucket of the owner with objects, and another one that copies go to and come from: of the stranger and open to all."""
+    def revoke(self, client: Client) -> None:
+        assert ask(self.server, "DELETE", f"tokens/{client.access_key_id}")[0] == 204
+
+    def suspend(self, account: str) -> None:
+        assert ask(self.server, "PATCH", f"accounts/{account}", {"status": "suspended"})[0] == 200
+
+    def bucket(self, *statements: dict, public: bool = False) -> tuple[str, str]:
+        """A bucket of the owner with objects, and another one that copies go to and come from and that is open to all."""
         self.buckets += 1
         name, other = f"rights-{self.buckets:03}", f"rights-{self.buckets:03}-other"
         for bucket in [name, other]:
             assert self.owning.request("PUT", f"/{bucket}").status == 200
         for path in [f"/{name}/in/key", f"/{name}/out/key", f"/{other}/source"]:
             assert self.owning.request("PUT", path, body=BODY).status == 200
-        everybody = [{"effect": "allow", "actions": ["*"], "subjects": ["*"]}]
-        self.policy(other, everybody)
-        self.statements[name] = statements
-        self.restore(name)
+        self.policy(other, statement("allow"))
+        self.policy(name, *statements)
         if public:
-            assert admin(self.server, "PUT", f"buckets/{name}/public", {"public_read": True})[0] < 300
+            assert ask(self.server, "PUT", f"buckets/{name}/public", {"public_read": True})[0] < 300
         return name, other
+
+    def policy(self, bucket: str, *statements: dict) -> None:
+        self.statements[bucket] = statements
+        self.restore(bucket)
 
     def restore(self, bucket: str) -> None:
         """Gives a bucket the policy that its rule wants."""
-        if self.statements[bucket]:
-            self.policy(bucket, self.statements[bucket])
-        else:
-            assert admin(self.server, "DELETE", f"buckets/{bucket}/policy")[0] == 204
-
-    def policy(self, bucket: str, statements: list[dict]) -> None:
-        status, answer = admin(self.server, "PUT", f"buckets/{bucket}/policy", POLICY | {"statements": statements})
+        method, body = ("PUT", POLICY | {"statements": self.statements[bucket]}) if self.statements[bucket] else ("DELETE", None)
+        status, answer = ask(self.server, method, f"buckets/{bucket}/policy", body)
         assert status < 300, answer
 
 
@@ -140,129 +225,335 @@ def near(*networks: str) -> dict:
     return {"conditions": {"ip_whitelist": list(networks)}}
 
 
-def columns(world: World) -> dict[str, tuple]:
-    """Per rule: how it signs, its bucket with the other one, and the prefix of the keys."""
+@dataclass
+class Rule:
+    """A caller under a rule."""
+
+    client: Client | None
+    # The bucket that it is about, and the other one.
+    buckets: tuple[str, str]
+    # The prefix of the keys.
+    place: str = "in/"
+    by: Callable = by_header
+    # What happens between the signing and the asking.
+    since: Callable[[], None] = lambda: None
+    # Its proof is wrong, and may be refused as that.
+    is_wrong: bool = False
+    is_public: bool = False
+
+
+def rules_of_headers(world: World, expired: Client) -> dict[str, Rule]:
     owner, stranger = world.owner, world.stranger
-    everything, plain = world.token(stranger), world.bucket()
-    rules = {"owner": (world.owning, plain, "in/")}
-    rules |= {f"only {action}": (world.token(owner, allowed_actions=[action]), plain, "in/") for action in ACTIONS}
+    owning, everything, plain = world.owning, world.token(stranger), world.bucket()
+    rules = {"owner": Rule(owning, plain)}
+    rules |= {f"only {action}": Rule(world.token(owner, allowed_actions=[action]), plain) for action in ACTIONS}
     elsewhere, below = world.token(owner, bucket_scope=["elsewhere"]), world.token(owner, prefix_scope=["in/"])
-    rules["bucket scope, outside"] = (elsewhere, plain, "in/")
-    rules["prefix scope, inside"] = (below, plain, "in/")
-    rules["prefix scope, outside"] = (below, plain, "out/")
-    rules["stranger"] = (everything, plain, "in/")
-    rules["stranger, allowed all"] = (everything, world.bucket([statement("allow", subject=stranger)]), "in/")
-    reading = world.bucket([statement("allow", "object:get", "object:list", subject=everything.access_key_id, prefixes=["in/"])])
-    rules["stranger, allowed reading, inside"] = (everything, reading, "in/")
-    rules["stranger, allowed reading, outside"] = (everything, reading, "out/")
+    rules["bucket scope, outside"] = Rule(elsewhere, plain)
+    rules["prefix scope, inside"] = Rule(below, plain)
+    rules["prefix scope, outside"] = Rule(below, plain, "out/")
+    rules["stranger"] = Rule(everything, plain)
+    rules["stranger, allowed all"] = Rule(everything, world.bucket(statement("allow", subject=stranger)))
+    reading = world.bucket(statement("allow", "object:get", "object:list", subject=everything.access_key_id, prefixes=["in/"]))
+    rules["stranger, allowed reading, inside"] = Rule(everything, reading)
+    rules["stranger, allowed reading, outside"] = Rule(everything, reading, "out/")
     limited = world.token(stranger, allowed_actions=["object:get"])
-    rules["stranger, allowed all, key reads only"] = (limited, world.bucket([statement("allow", subject=stranger)]), "in/")
-    rules["stranger, allowed from elsewhere"] = (everything, world.bucket([statement("allow") | near("192.0.2.0/24")]), "in/")
-    rules["stranger, allowed from here"] = (everything, world.bucket([statement("allow") | near("127.0.0.1")]), "in/")
-    rules["stranger, denied all"] = (everything, world.bucket([statement("deny")]), "in/")
+    rules["stranger, allowed all, key reads only"] = Rule(limited, world.bucket(statement("allow", subject=stranger)))
+    rules["stranger, allowed from elsewhere"] = Rule(everything, world.bucket(statement("allow") | near("192.0.2.0/24")))
+    rules["stranger, allowed from here"] = Rule(everything, world.bucket(statement("allow") | near("127.0.0.1")))
+    rules["stranger, denied all"] = Rule(everything, world.bucket(statement("deny")))
     both = [statement("allow"), statement("deny", prefixes=["in/"])]
-    rules["stranger, allowed all, denied inside"] = (everything, world.bucket(both), "in/")
-    rules["owner, denied inside"] = (world.owning, world.bucket([statement("deny", prefixes=["in/"])]), "in/")
-    rules["owner, denied inside, outside"] = (world.owning, world.bucket([statement("deny", prefixes=["in/"])]), "out/")
-    rules["owner, denied from here"] = (world.owning, world.bucket([statement("deny") | near("127.0.0.0/8", "::1")]), "in/")
-    rules["owner, denied from elsewhere"] = (world.owning, world.bucket([statement("deny") | near("192.0.2.1")]), "in/")
-    rules["owner, denied reading"] = (world.owning, world.bucket([statement("deny", "object:get")]), "in/")
-    rules["anonymous"] = (None, plain, "in/")
-    rules["anonymous, public"] = (None, world.bucket(public=True), "in/")
-    rules["stranger, public"] = (everything, world.bucket(public=True), "in/")
-    rules["anonymous, public, denied"] = (None, world.bucket([statement("deny", prefixes=["in/"])], public=True), "in/")
-    rules["anonymous, allowed all"] = (None, world.bucket([statement("allow")]), "in/")
-    rules["anonymous, allowed reading"] = (None, world.bucket([statement("allow", "object:get", prefixes=["in/"])]), "in/")
-    revoked = world.token(owner)
-    assert admin(world.server, "DELETE", f"tokens/{revoked.access_key_id}")[0] == 204
-    soon = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=1)
-    expired = world.token(owner, expires_at=soon.isoformat())
-    time.sleep(1.1)
-    rules |= {"revoked": (revoked, plain, "in/"), "expired": (expired, plain, "in/")}
-    rules["suspended"] = (world.token(world.made("accounts", {"name": "suspended"})["account_id"]), plain, "in/")
+    rules["stranger, allowed all, denied inside"] = Rule(everything, world.bucket(*both))
+    rules["owner, denied inside"] = Rule(owning, world.bucket(statement("deny", prefixes=["in/"])))
+    rules["owner, denied inside, outside"] = Rule(owning, world.bucket(statement("deny", prefixes=["in/"])), "out/")
+    rules["owner, denied from here"] = Rule(owning, world.bucket(statement("deny") | near("127.0.0.0/8", "::1")))
+    rules["owner, denied from elsewhere"] = Rule(owning, world.bucket(statement("deny") | near("192.0.2.1")))
+    rules["owner, denied reading"] = Rule(owning, world.bucket(statement("deny", "object:get")))
+    nobody = partial(Rule, None, by=by_nothing)
+    rules["anonymous"] = nobody(plain)
+    rules["anonymous, public"] = nobody(world.bucket(public=True), is_public=True)
+    rules["stranger, public"] = Rule(everything, world.bucket(public=True), is_public=True)
+    rules["anonymous, public, denied"] = nobody(world.bucket(statement("deny", prefixes=["in/"]), public=True), is_public=True)
+    rules["anonymous, allowed all"] = nobody(world.bucket(statement("allow")))
+    rules["anonymous, allowed reading"] = nobody(world.bucket(statement("allow", "object:get", prefixes=["in/"])))
+    revoked, suspended = world.token(owner), world.account("suspended")
+    rules["revoked"] = Rule(revoked, plain, since=lambda: world.revoke(revoked))
+    rules["expired"] = Rule(expired, plain)
+    rules["suspended"] = Rule(world.token(suspended), plain, since=lambda: world.suspend(suspended))
+    rules["wrong secret"] = Rule(wrong(owning), plain, is_wrong=True)
+    rules["signed 20 minutes ago"] = Rule(owning, plain, by=partial(by_header, minutes=-20), is_wrong=True)
+    rules["signed without what it asks for"] = Rule(owning, plain, by=partial(by_less, by_header), is_wrong=True)
+    rules["the admin token as access key"] = Rule(Client(world.server.port, TOKEN, TOKEN), plain)
     return rules
 
 
-def ask(world: World, client: Client | None, operation: tuple, is_public: bool) -> str:
-    method, path, query, body, headers = operation
-    headers = dict(headers)
-    if "content-md5" in headers:
-        headers["content-md5"] = base64.b64encode(hashlib.md5(body).digest()).decode()
-    if "x-amz-acl" in headers and headers["x-amz-acl"] is None:
-        headers["x-amz-acl"] = "public-read" if is_public else "private"
-    if client:
-        answer = client.request(method, path, query, body, headers)
-    else:
-        answer = unsigned(world.server, method, path, query, body, headers)
+def wrong(client: Client) -> Client:
+    return Client(client.port, client.access_key_id, WRONG)
+
+
+def rules_of(world: World, by: Callable, expired: Rule, forged: Rule, less: Rule | None) -> dict[str, Rule | None]:
+    """The rules for another way to prove who asks; three of them are special to it."""
+    owner, stranger = world.owner, world.stranger
+    owning, below, plain = world.owning, world.token(owner, prefix_scope=["in/"]), world.bucket()
+    reader = world.token(stranger)
+    reading = world.bucket(statement("allow", "object:get", subject=reader.access_key_id, prefixes=["in/"]))
+    denied, revoked, suspended = world.bucket(), world.token(owner), world.account("suspended")
+    deny = statement("deny", "object:get", "object:put", prefixes=["in/"])
+    rule = partial(Rule, by=by)
+    return {
+        "owner": rule(owning, plain),
+        "only object:get": rule(world.token(owner, allowed_actions=["object:get"]), plain),
+        "prefix scope, inside": rule(below, plain),
+        "prefix scope, outside": rule(below, plain, "out/"),
+        "stranger": rule(world.token(stranger), plain),
+        "stranger, allowed key reads, inside": rule(reader, reading),
+        "stranger, allowed key reads, outside": rule(reader, reading, "out/"),
+        "owner, denied get and put inside after signing": rule(owning, denied, since=lambda: world.policy(denied[0], deny)),
+        "revoked after signing": rule(revoked, plain, since=lambda: world.revoke(revoked)),
+        "suspended after signing": rule(world.token(suspended), plain, since=lambda: world.suspend(suspended)),
+        "expired": expired,
+        "wrong signature or secret": forged,
+        "signed without what it asks for": less,
+    }
+
+
+def other_rules(world: World, expired: Client) -> dict[str, dict[str, Rule | None]]:
+    plain, owning = world.bucket(), world.owning
+
+    def by_url(by: Callable, forged: Rule) -> dict[str, Rule | None]:
+        late = Rule(owning, plain, by=partial(by, minutes=-2))
+        less = Rule(owning, plain, by=partial(by_less, by), is_wrong=True)
+        return rules_of(world, by, late, forged, less)
+
+    def forged(by: Callable) -> Rule:
+        return Rule(wrong(owning), plain, by=by, is_wrong=True)
+
+    # A link is signed with the secret of the store; that of its access key is of no use there.
+    by_own_secret = Rule(owning, plain, by=partial(by_link, secret=owning.secret))
+    return {
+        "SigV4 query": by_url(by_sigv4_query, forged(by_sigv4_query)),
+        "SigV2 query": by_url(by_sigv2_query, forged(by_sigv2_query)),
+        "X-Jay link": by_url(by_link, by_own_secret),
+        "bearer": rules_of(world, by_bearer, Rule(expired, plain, by=by_bearer), forged(by_bearer), None),
+    }
+
+
+def send(port: int, asked: Asked, target: str, headers: dict[str, str]) -> Answer:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request(asked.method, target, asked.body or None, headers | {"content-length": str(len(asked.body))})
+        return Answer(connection.getresponse())
+    finally:
+        connection.close()
+
+
+def verdict(rule: Rule, asked: Asked, answer: Answer) -> str:
     code = answer.code if answer.body else {403: "AccessDenied", 404: "NoSuchBucket"}.get(answer.status, "")
-    if method == "HEAD" and answer.status == 404:
-        # Without a body: the objects are there, so it is the bucket.
-        code = "NoSuchBucket"
     if answer.status == 200 and b"<Code>AccessDenied</Code>" in answer.body:
         code = "AccessDenied"
-    if code in ("AccessDenied", "InvalidAccessKeyId"):
+    refused = ["AccessDenied", "InvalidAccessKeyId"] + ["SignatureDoesNotMatch", "RequestTimeTooSkewed"] * rule.is_wrong
+    if code in refused:
         return "-"
+    # An answer to HEAD has no code; the objects are there, so it is the bucket.
     if code == "NoSuchBucket" or b"bucket not found" in answer.body:
         return "?"
-    assert answer.status < 500 or answer.status == 501, (operation, answer)
-    assert code not in ("SignatureDoesNotMatch", "InvalidRequest", "MalformedXML", "NotImplemented"), (operation, answer)
+    assert answer.status < 500 or answer.status == 501, (asked, answer)
+    assert code not in UNHEARD, (rule, asked, answer)
     return "+"
 
 
-def unsigned(server: Server, method: str, path: str, query: str, body: bytes, headers: dict):
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
-    connection.request(method, path + (f"?{query}" if query else ""), body=body or None, headers=headers | {"content-length": str(len(body))})
-    return Answer(connection.getresponse())
+def column(world: World, rule: Rule | None) -> dict[str, str]:
+    """What becomes of each operation."""
+    if rule is None:
+        return dict.fromkeys(operations("b", "o", "", ""), " ")
+    bucket, other = rule.buckets
+    asked = operations(bucket, other, rule.place, "public-read" if rule.is_public else "private")
+    signed = {name: rule.by(rule.client, operation) for name, operation in asked.items()}
+    rule.since()
+    verdicts = {}
+    for name, (url, headers) in signed.items():
+        verdicts[name] = verdict(rule, asked[name], send(world.server.port, asked[name], url, headers))
+        if name == "PutBucketPolicy":
+            world.restore(bucket)
+    # What was let in may have changed something.
+    world.owning.request("PUT", f"/{bucket}/in/key", body=BODY)
+    world.owning.request("DELETE", f"/{bucket}-new")
+    world.restore(bucket)
+    return verdicts
+
+
+def table(title: str, legend: list[str], groups: dict[str, list[dict[str, str]]]) -> str:
+    """Columns under their numbers; `groups` of them side by side, each under its name."""
+    lines = [f"== {title}", "", *(f"{i:>2} {rule}" for i, rule in enumerate(legend)), ""]
+    rows = list(next(iter(groups.values()))[0])
+    width = max(map(len, rows)) + 2
+    line = lambda name, cells: (f"{name:<{width}}" + "  ".join(cells)).rstrip()  # noqa: E731
+    if len(groups) > 1:
+        lines.append(line("", [f"{name:<{len(legend)}}" for name in groups]))
+    for digit in (0, 1):
+        lines.append(line("", ["".join(f"{i:02}"[digit] for i in range(len(legend)))] * len(groups)))
+    lines += [line(row, ["".join(column[row] for column in columns) for columns in groups.values()]) for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def expected(found: str) -> str:
+    """The table of the file that has the title of this one."""
+    tables = re.split("^(?=== )", EXPECTED.read_text(), flags=re.MULTILINE)
+    return next((table.rstrip("\n") + "\n" for table in tables if table.splitlines()[:1] == found.splitlines()[:1]), "")
+
+
+def must_be_expected(found: str) -> None:
+    if found != expected(found):
+        print(found)
+    assert found.splitlines() == expected(found).splitlines()
 
 
 @pytest.fixture
 def world(new_server) -> World:
-    return World(new_server().start())
+    return World(new_server(JAY_ADMIN_TOKEN=TOKEN, JAY_SIGNING_SECRET=SECRET).start())
 
 
+def expired_key(world: World) -> Client:
+    """An access key of the owner whose time is over."""
+    soon = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=1)
+    client = world.token(world.owner, expires_at=soon.isoformat())
+    time.sleep(1.1)
+    return client
+
+
+def table_of_headers(world: World) -> str:
+    rules = rules_of_headers(world, expired_key(world))
+    columns = [column(world, rule) for rule in rules.values()]
+    return table("S3, signed in the Authorization header, or not at all", list(rules), {"": columns})
+
+
+def table_of_other_proofs(world: World) -> str:
+    ways = other_rules(world, expired_key(world))
+    groups = {way: [column(world, rule) for rule in rules.values()] for way, rules in ways.items()}
+    return table("S3, by every other proof", list(ways["bearer"]), groups)
+
+
+@pytest.mark.weakness(20, 21)
 def test_every_operation_under_every_rule(world):
-    rules = columns(world)
-    suspended = next(account for account in admin(world.server, "GET", "accounts")[1] if account["name"] == "suspended")
-    assert admin(world.server, "PATCH", f"accounts/{suspended['account_id']}", {"status": "suspended"})[0] == 200
-    names = list(operations("b", "o", ""))
-    table = {name: "" for name in names}
-    for rule, (client, (bucket, other), place) in rules.items():
-        for name, operation in operations(bucket, other, place).items():
-            table[name] += ask(world, client, operation, "public" in rule)
-            if name == "PutBucketPolicy":
-                world.restore(bucket)
-        # What was let in may have changed something.
-        world.owning.request("PUT", f"/{bucket}/in/key", body=BODY)
-        world.owning.request("DELETE", f"/{bucket}-new")
-        world.restore(bucket)
-    lines = [f"{i:>2} {rule}" for i, rule in enumerate(rules)]
-    width = max(map(len, names)) + 2
-    digits = ["".join(f"{i:02}"[row] for i in range(len(rules))) for row in (0, 1)]
-    found = "\n".join([*lines, "", *(" " * width + row for row in digits), *(f"{name:<{width}}{row}" for name, row in table.items()), ""])
-    expected = EXPECTED.read_text() if EXPECTED.exists() else ""
-    if found != expected:
-        print(found)
-    assert found.splitlines() == expected.splitlines()
+    must_be_expected(table_of_headers(world))
 
 
+@pytest.mark.weakness(21)
+def test_every_operation_by_every_other_proof(world):
+    must_be_expected(table_of_other_proofs(world))
+
+
+def test_every_operation_is_a_row(world):
+    """All that the router serves, but the page for browsers; and each is what it is called."""
+    router = (Path(__file__).resolve().parents[2] / "server/src/s3/router.rs").read_text()
+    served = set(re.findall(r'Self::\w+ => "(\w+)"', router)) - {"Welcome"}
+    column(world, Rule(world.owning, world.bucket()))
+    lines = [json.loads(line) for line in world.server.log.read_text().splitlines()]
+    assert served and served <= {line.get("operation") for line in lines}
+
+
+def callers_of_admin(world: World) -> dict[str, Callable]:
+    """Who knocks at the admin port: target and headers of what is asked."""
+    owner = world.owning
+
+    def saying(*values: str) -> Callable:
+        return lambda asked: (asked.path, {"authorization": values[0]} if values else {})
+
+    def in_query(asked: Asked) -> tuple[str, dict[str, str]]:
+        return f"{asked.path}?token={TOKEN}&access_token={TOKEN}", {}
+
+    as_key = Client(world.server.admin_port, TOKEN, TOKEN)
+    owner_here = Client(world.server.admin_port, owner.access_key_id, owner.secret)
+    return {
+        "the admin token": saying(f"Bearer {TOKEN}"),
+        "nothing": saying(),
+        "a wrong token": saying("Bearer " + WRONG),
+        "the admin token and a character more": saying(f"Bearer {TOKEN}x"),
+        "the admin token without its last character": saying(f"Bearer {TOKEN[:-1]}"),
+        "the admin token in capitals": saying(f"Bearer {TOKEN.upper()}"),
+        "no token behind the scheme": saying("Bearer "),
+        "the admin token without a scheme": saying(TOKEN),
+        "another case of the scheme": saying(f"bearer {TOKEN}"),
+        "another scheme": saying(f"Token {TOKEN}"),
+        "the admin token as user and as password": saying("Basic " + base64.b64encode(f"{TOKEN}:{TOKEN}".encode()).decode()),
+        "the admin token in the query": in_query,
+        "the admin token as access key, signed": lambda asked: by_header(as_key, asked),
+        "an access key with all rights, signed": lambda asked: by_header(owner_here, asked),
+        "an access key with all rights, as bearer": lambda asked: by_bearer(owner, asked),
+        "the secret of that key": saying(f"Bearer {owner.secret}"),
+        "the signing secret": saying(f"Bearer {SECRET}"),
+        "an X-Jay link": lambda asked: by_link(owner, asked),
+    }
+
+
+def operations_of_admin(server: Server) -> dict[str, Asked]:
+    """What the OpenAPI document names, and what is beside it on the port."""
+    status, document = ask(server, "GET", "openapi.json")
+    assert status == 200
+    found = {}
+    for path, methods in sorted(document["paths"].items()):
+        for method in sorted(methods):
+            found[f"{method.upper()} {path}"] = Asked(method.upper(), re.sub(r"{\w+}", "no-such-name", path))
+    for path in ["/_jay/no-such-path", "/metrics", "/health", "/health/live", "/health/ready"]:
+        found[f"GET {path}"] = Asked("GET", path)
+    return found
+
+
+def table_of_admin(world: World) -> str:
+    callers, server = callers_of_admin(world), world.server
+    columns = []
+    for caller in callers.values():
+        columns.append({})
+        for name, asked in operations_of_admin(server).items():
+            answer = send(server.admin_port, asked, *caller(asked))
+            assert answer.status < 500, (name, answer)
+            columns[-1][name] = "-" if answer.status in (401, 429) else "+"
+    return table("Admin", list(callers), {"": columns})
+
+
+def test_every_admin_operation_by_every_caller(world):
+    must_be_expected(table_of_admin(world))
+
+
+@pytest.mark.skipif(not PLANTED.exists(), reason="the step `planted faults` of tests/run builds it")
+def test_a_front_that_forgets_a_check_is_found(new_server):
+    """Faults planted on purpose: each changes a table."""
+    told = subprocess.run([PLANTED, "planted-faults", "--rights"], capture_output=True, check=True, text=True)
+    faults = told.stdout.split()
+    for fault in faults:
+        server = new_server(fault, JAY_ADMIN_TOKEN=TOKEN, JAY_SIGNING_SECRET=SECRET, JAY_PLANT=fault)
+        server.program = PLANTED
+        world = World(server.start())
+        tables = (make(world) for make in [table_of_admin, table_of_other_proofs, table_of_headers])
+        assert any(found != expected(found) for found in tables), fault
+        server.kill()
+    assert faults
+
+
+@pytest.mark.parametrize("path", ["//_jay/accounts", "/x/../_jay/accounts", "/%5fjay/accounts", "/_JAY/accounts", "/health/../_jay/accounts"])
+def test_no_spelling_of_a_path_gets_round_the_token(world, path):
+    answer = send(world.server.admin_port, Asked("GET", path), path, {})
+    assert answer.status in (401, 404) and b"owner" not in answer.body, answer
+
+
+@pytest.mark.weakness(23)
 def test_links_carry_the_rights_of_their_token_at_the_moment(world):
-    """Both kinds: revoked, or denied by a policy that came later, they are of no use any more."""
+    """Both kinds that the admin API makes: revoked, or denied by a policy that came later, they are of no use any more."""
     bucket, _ = world.bucket()
     token = world.token(world.owner)
     asked = {"token_id": token.access_key_id, "method": "GET", "bucket": bucket, "key": "in/key", "expires_seconds": 600}
     links = []
     for style in ["jay", "sigv4"]:
-        status, answer = admin(world.server, "POST", "presign", asked | ({"style": style} if style == "sigv4" else {}))
+        status, answer = ask(world.server, "POST", "presign", asked | {"style": style})
         assert status == 200, answer
-        links.append(urllib.parse.urlsplit(answer["url"]))
+        links.append(answer["url"].removeprefix(world.server.endpoint))
 
     def statuses() -> list[int]:
-        return [unsigned(world.server, "GET", link.path, link.query, b"", {}).status for link in links]
+        return [send(world.server.port, Asked("GET", link), link, {}).status for link in links]
 
     assert statuses() == [200, 200]
-    world.policy(bucket, [statement("deny", "object:get", prefixes=["in/"], subject=token.access_key_id)])
+    world.policy(bucket, statement("deny", "object:get", prefixes=["in/"], subject=token.access_key_id))
     assert statuses() == [403, 403]
-    world.policy(bucket, [statement("deny", "object:put")])
+    world.policy(bucket, statement("deny", "object:put"))
     assert statuses() == [200, 200]
-    assert admin(world.server, "DELETE", f"tokens/{token.access_key_id}")[0] == 204
+    world.revoke(token)
     assert statuses() == [403, 403]

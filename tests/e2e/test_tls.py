@@ -172,7 +172,8 @@ def test_only_http_1_1_under_tls(new_server, files):
         plain.getresponse()
 
 
-def test_w13_a_pair_that_cannot_be_used_refuses_to_start(new_server, files, pairs, tmp_path):
+@pytest.mark.weakness(25)
+def test_a_pair_that_cannot_be_used_refuses_to_start(new_server, files, pairs, tmp_path):
     cert, key = map(str, files)
     other = str(pairs[1][1])
     cases = [

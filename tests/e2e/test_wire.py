@@ -62,6 +62,7 @@ def test_malformed_chunks_store_nothing(client, bucket, body):
     assert client.request("GET", f"/{bucket}/k").body == b"kept"
 
 
+@pytest.mark.weakness(1)
 def test_well_formed_chunks(client, bucket):
     headers = {"content-encoding": "aws-chunked", "x-amz-decoded-content-length": "9", "x-amz-trailer": "x-amz-checksum-crc32"}
     body = b"4\r\n1234\r\n5\r\n56789\r\n0\r\nx-amz-checksum-crc32:y/Q5Jg==\r\n\r\n"
@@ -71,6 +72,7 @@ def test_well_formed_chunks(client, bucket):
     assert got.body == b"123456789" and "content-encoding" not in got.headers
 
 
+@pytest.mark.weakness(1)
 def test_a_body_with_another_hash_is_refused(client, bucket):
     put(client, f"/{bucket}/k")
     other = hashlib.sha256(b"other").hexdigest()
@@ -96,6 +98,7 @@ BUCKET_SUB_RESOURCES = [
 ]  # fmt: skip
 
 
+@pytest.mark.weakness(3)
 @pytest.mark.parametrize("name", OBJECT_SUB_RESOURCES)
 def test_sub_resources_of_objects_do_not_touch_them(client, bucket, name):
     """The original ran the plain operation: PUT key?tagging overwrote the object, DELETE key?tagging deleted it."""
@@ -107,6 +110,7 @@ def test_sub_resources_of_objects_do_not_touch_them(client, bucket, name):
         assert client.request("GET", f"/{bucket}/k").body == b"kept", method
 
 
+@pytest.mark.weakness(3)
 @pytest.mark.parametrize("name", BUCKET_SUB_RESOURCES)
 def test_sub_resources_of_buckets_do_not_touch_them(client, bucket, name):
     for method in ["PUT", "DELETE", "GET"]:
@@ -138,6 +142,7 @@ def test_a_skewed_clock(client, bucket):
     assert client.request("GET", f"/{bucket}", now=now - datetime.timedelta(minutes=13)).status == 200
 
 
+@pytest.mark.weakness(19)
 def test_errors_carry_the_request_id_of_the_log(server, client, bucket):
     answer = client.request("GET", key_path(bucket, "no such key"))
     request_id = answer.headers["x-amz-request-id"]

@@ -42,6 +42,7 @@ async fn put(engine: &Engine, caller: &Caller, bucket: &BucketName, text: &str) 
     writer.finish(None).await.unwrap();
 }
 
+/// Weakness 26: an unknown id was answered sooner.
 #[tokio::test]
 async fn wrong_secrets_and_unknown_ids_look_alike() {
     let dir = tempfile::tempdir().unwrap();
@@ -432,6 +433,7 @@ async fn a_body_that_was_long_on_its_way_needs_a_key_that_still_holds() {
     assert_eq!(kind(slow.finish(None).await), Some(ErrorKind::AccessDenied));
 }
 
+/// Weakness 21: they governed neither.
 #[tokio::test]
 async fn policies_govern_listings_and_copies_too() {
     let dir = tempfile::tempdir().unwrap();

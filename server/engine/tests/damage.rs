@@ -383,14 +383,7 @@ async fn the_scrubber_finds_what_nobody_reads() {
     store.flip(&bodies[15], 70_000);
     store.engine.close().unwrap();
     // Passes of a third each, one behind the other.
-    let mut scrubbing = config(dir.path());
-    scrubbing.upkeep.first_scrub_after = Duration::ZERO;
-    scrubbing.upkeep.scrub_every = Duration::from_millis(1);
-    scrubbing.upkeep.scrub = ScrubConfig {
-        sample_rate: 0.3,
-        max_per_run: None,
-    };
-    let store = Store::open(scrubbing).await;
+    let store = Store::open(scrubbing(dir.path(), 0.3, Duration::from_millis(1))).await;
     wait_for(async || store.quarantined().await == ["k00", "k15"]).await;
     wait_for(async || store.engine.scrub_status().await.unwrap().last.objects > 0).await;
     let status = store.engine.scrub_status().await.unwrap();
@@ -406,6 +399,69 @@ async fn the_scrubber_finds_what_nobody_reads() {
             *body
         );
     }
+}
+
+/// A store whose scrubber is at work from the start on.
+fn scrubbing(dir: &Path, sample_rate: f64, every: Duration) -> EngineConfig {
+    let mut scrubbing = config(dir);
+    scrubbing.upkeep.first_scrub_after = Duration::ZERO;
+    scrubbing.upkeep.scrub_every = every;
+    scrubbing.upkeep.scrub_bytes_per_second = None;
+    scrubbing.upkeep.scrub = ScrubConfig {
+        sample_rate,
+        max_per_run: None,
+    };
+    scrubbing
+}
+
+/// Weakness 5: the scrubber marked by key what it had seen as missing, and so put the version that had come meanwhile
+/// into quarantine.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_overwritten_meanwhile_is_not_quarantined() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = scrubbing(dir.path(), 1.0, Duration::from_millis(1));
+    let store = Store::open(config).await;
+    let ended = tokio::time::Instant::now() + Duration::from_secs(3);
+    let mut versions = 0;
+    while tokio::time::Instant::now() < ended {
+        versions += 1;
+        for key in ["a", "b", "c", "d"] {
+            store.put(key, &body(versions, 70_000)).await;
+        }
+    }
+    assert_eq!(store.quarantined().await, [""; 0]);
+    for key in ["a", "b", "c", "d"] {
+        let is_last = store.get(key, Select::Whole).await.unwrap() == body(versions, 70_000);
+        assert!(is_last, "{key} after {versions} versions");
+    }
+    let status = store.engine.scrub_status().await.unwrap();
+    assert!(status.last.objects > 0, "the scrubber has looked");
+}
+
+/// Weakness 37: the scrubber forgot where it was, so that what came late in the order was never read.
+#[tokio::test]
+async fn the_scrubber_goes_on_after_a_restart_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(config(dir.path())).await;
+    let bodies: Vec<Vec<u8>> = (0..20).map(|i| body(i, 9000)).collect();
+    for (i, body) in bodies.iter().enumerate() {
+        store.put(&format!("k{i:02}"), body).await;
+    }
+    store.flip(&bodies[19], 200);
+    store.engine.close().unwrap();
+    // One pass of a tenth in each life.
+    for life in 0..20 {
+        let config = scrubbing(dir.path(), 0.1, Duration::from_secs(3600));
+        let store = Store::open(config).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let found = store.quarantined().await;
+        store.engine.close().unwrap();
+        if !found.is_empty() {
+            assert!(found == ["k19"] && life >= 8, "{found:?} in life {life}");
+            return;
+        }
+    }
+    panic!("the last body was never read");
 }
 
 #[tokio::test]

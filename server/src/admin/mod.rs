@@ -40,6 +40,7 @@ use self::{
 use crate::{
     listener::{Front, RequestBody, RequestContext},
     metrics::Sources,
+    planted::{self, Fault},
 };
 
 pub use self::{body::Body, health::Health};
@@ -113,7 +114,7 @@ impl Admin {
     ) -> Result<Response<Body>, Error> {
         context.operation = "Metrics";
         let served = self.health.served();
-        if !self.settings.metrics_public {
+        if !self.settings.metrics_public && !planted::is(Fault::OpenMetrics) {
             let (_, token) = served.as_ref().ok_or_else(not_open)?;
             self.must_be_operator(headers, token, context)?;
         }
@@ -128,7 +129,7 @@ impl Admin {
         token: &str,
         context: &mut RequestContext,
     ) -> Result<(), Error> {
-        if is_operator(headers, token) {
+        if is_operator(headers, token) || planted::is(Fault::OpenAdmin) {
             return Ok(());
         }
         context.auth_failed = true;
@@ -206,12 +207,21 @@ impl Front for Admin {
                 )
             }
             path if path.starts_with("/_jay/") => {
+                context.path = noun_of(path);
                 let answer = self.api(request, context).await;
                 answer.unwrap_or_else(|error| error.into_response())
             }
             _ => not_found().await.into_response(),
         }
     }
+}
+
+/// As much of a path as the log may tell: an id behind it may be a secret that somebody took for one.
+fn noun_of(path: &str) -> String {
+    let mut pieces = path.splitn(4, '/');
+    let noun: Vec<&str> = pieces.by_ref().take(3).collect();
+    let rest = pieces.next().map_or("", |_| "/…");
+    noun.join("/") + rest
 }
 
 async fn not_found() -> Error {

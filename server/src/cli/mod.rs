@@ -50,7 +50,11 @@ enum Command {
     Health,
     /// Names the deliberate faults that JAY_PLANT may choose
     #[cfg(planted)]
-    PlantedFaults,
+    PlantedFaults {
+        /// Those that the matrix of rights must catch, in place of those of the scenarios
+        #[arg(long)]
+        rights: bool,
+    },
     /// Makes full backups of the store, verifies them and brings them back
     #[command(subcommand)]
     Backup(backup::BackupCommand),
@@ -82,10 +86,14 @@ impl Cli {
             Command::PrintConfig(args) => print_config::run(&args, &Config::load(file)?),
             Command::Health => health::run(&Config::load(file)?),
             #[cfg(planted)]
-            Command::PlantedFaults => {
-                crate::planted::Fault::ALL
-                    .iter()
-                    .for_each(|fault| println!("{fault:?}"));
+            Command::PlantedFaults { rights } => {
+                use crate::planted::Fault;
+                let faults = if rights {
+                    Fault::OF_RIGHTS
+                } else {
+                    Fault::OF_ANSWERS
+                };
+                faults.iter().for_each(|fault| println!("{fault:?}"));
                 Ok(())
             }
             Command::Backup(command) => backup::run(command, file),

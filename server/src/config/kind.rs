@@ -18,6 +18,8 @@ pub const SECRET_BYTES_MIN: usize = 32;
 pub enum Kind {
     /// Any text.
     Text,
+    /// The path of a PEM file.
+    PemFile,
     /// A secret of at least [`SECRET_BYTES_MIN`] bytes.
     LongSecret,
     /// `HOST:PORT`, or `:PORT` for every interface.
@@ -97,6 +99,11 @@ impl Kind {
         let refused = |why: String| Fault::Refused(format!("is {text:?}: {why}"));
         match self {
             Self::Text | Self::LogLevel => Ok(text.to_owned()),
+            // What somebody put here in place of its file may be a private key.
+            Self::PemFile if text.contains("-----BEGIN") => Err(Fault::Refused(
+                "holds PEM itself: write that into a file and give the file's path".into(),
+            )),
+            Self::PemFile => Ok(text.to_owned()),
             Self::LongSecret => long_secret(text),
             Self::Address => address::split(text)
                 .map(|_| text.to_owned())
@@ -129,6 +136,10 @@ impl Kind {
             },
             Self::Origin => match text.parse::<Origin>() {
                 Ok(origin) => Ok(origin.to_string()),
+                // Before an @ there may be a password.
+                Err(why) if text.contains('@') => {
+                    Err(Fault::Refused(format!("names a user: {why}")))
+                }
                 Err(why) => Err(refused(why)),
             },
         }

@@ -107,8 +107,8 @@ settings! {
     SIGNING_SECRET = Setting::new("JAY_SIGNING_SECRET", "signing_secret", Kind::LongSecret, "seals the secrets of access keys")
         .secret().when_empty(Empty::Refused);
     LOG_LEVEL = Setting::new("JAY_LOG_LEVEL", "log_level", Kind::LogLevel, "least important level that is logged").default("info");
-    TLS_CERT = Setting::new("JAY_TLS_CERT", "tls_cert", Kind::Text, "certificate chain of S3 and admin port, PEM file");
-    TLS_KEY = Setting::new("JAY_TLS_KEY", "tls_key", Kind::Text, "private key of the certificate, PEM file");
+    TLS_CERT = Setting::new("JAY_TLS_CERT", "tls_cert", Kind::PemFile, "certificate chain of S3 and admin port, PEM file");
+    TLS_KEY = Setting::new("JAY_TLS_KEY", "tls_key", Kind::PemFile, "private key of the certificate, PEM file");
     RATE_LIMIT = Setting::new("JAY_RATE_LIMIT", "rate_limit", Kind::Decimal, "requests a second of one token").default("100");
     RATE_BURST = Setting::new("JAY_RATE_BURST", "rate_burst", Kind::Signed, "requests of one token at once").default("200");
     TRUST_PROXY_HEADERS = Setting::new("JAY_TRUST_PROXY_HEADERS", "trust_proxy_headers", Kind::Proxies,

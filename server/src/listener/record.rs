@@ -23,6 +23,9 @@ pub struct RequestContext {
     pub peer: IpAddr,
     /// Who sent the request: the peer, or the client that a trusted proxy names. Never an IPv4 address in IPv6 form.
     pub client: IpAddr,
+    /// The path as the log tells it: without the query, for presigned ones carry signatures, and what matters of it is
+    /// in the operation.
+    pub path: String,
     /// The operation's S3 name, or "" while it is not known.
     pub operation: &'static str,
     /// Access key id of the caller, once proven.
@@ -45,7 +48,6 @@ pub struct Record {
     /// What the front adds.
     pub context: RequestContext,
     method: http::Method,
-    path: String,
     started: Instant,
     head: Option<(StatusCode, Duration)>,
     bytes_in: Arc<AtomicU64>,
@@ -67,6 +69,7 @@ impl Record {
             request_id: request_id(),
             peer,
             client: client(peer, request.headers(), &shared.edge.proxies),
+            path: request.uri().path().to_owned(),
             operation: "",
             token_id: None,
             bucket: None,
@@ -78,8 +81,6 @@ impl Record {
         Self {
             context,
             method: request.method().clone(),
-            // Without the query: presigned ones carry signatures, and what matters of it is in the operation.
-            path: request.uri().path().to_owned(),
             started: Instant::now(),
             head: None,
             bytes_in: Arc::default(),
@@ -138,7 +139,7 @@ impl Drop for Record {
                 tracing::$level!(
                     request_id = context.request_id,
                     method = self.method.as_str(),
-                    path = self.path,
+                    path = context.path,
                     operation = context.operation,
                     token_id = context.token_id,
                     bucket = context.bucket,

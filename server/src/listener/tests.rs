@@ -144,6 +144,7 @@ async fn an_idle_connection_is_closed() {
     assert!(to_end(kept).await.ends_with("\r\n\r\n0"));
 }
 
+/// Weakness 32: a request had five minutes, whatever came.
 #[tokio::test]
 async fn a_stalled_body_is_cut_and_a_slow_one_is_read() {
     let served = serve(|limits| limits.progress_timeout = Duration::from_millis(300));

@@ -18,6 +18,7 @@ use super::{
     sigv4::{self, Authorization, Chain, Claim, presigned},
     uri::Query,
 };
+use crate::planted::{self, Fault};
 
 /// How a request says who sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +125,7 @@ impl Proof {
         hash: ContentHash,
         parts: &Parts,
     ) -> Result<Self> {
-        if settings.trusts_key_id {
+        if settings.trusts_key_id || planted::is(Fault::BelievedSignature) {
             return Ok(Self {
                 caller: engine.trusted(claim.access_key_id())?,
                 hash,
@@ -144,6 +145,9 @@ impl Proof {
 
     /// The same, from this address.
     pub(crate) fn at_address(self, address: IpAddr) -> Self {
+        if planted::is(Fault::LostAddress) {
+            return self;
+        }
         Self {
             caller: self.caller.at_address(address),
             ..self

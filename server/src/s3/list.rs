@@ -308,6 +308,7 @@ mod tests {
         assert!(render("fetch-owner=true", Version::Two).contains("<Owner>"));
     }
 
+    /// Weakness 12: paginators that sent both went round in circles.
     #[test]
     fn the_token_wins_over_start_after() {
         let both = options("continuation-token=YyBkLw&start-after=z").unwrap();

@@ -120,7 +120,9 @@ fn must_hold(expires: &str, now: Timestamp) -> Result<()> {
     };
     let is_number = !expires.is_empty() && expires.bytes().all(|byte| byte.is_ascii_digit());
     if !is_number {
-        return refuse("Invalid date: Expires is in seconds since 1970.");
+        // It is not repeated: whoever mixes up the parameters has put the signature here.
+        let message = "Invalid date: Expires is in seconds since 1970.";
+        return Err(Error::new(ErrorKind::AccessDenied, message));
     }
     let expires_at = expires.parse::<i64>().unwrap_or(i64::MAX);
     let ahead = expires_at.saturating_sub(now.as_second());

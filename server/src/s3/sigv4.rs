@@ -22,6 +22,7 @@ use super::{
     error::{Error, Result},
     uri::{self, Query},
 };
+use crate::planted::{self, Fault};
 
 /// The name of the algorithm, which opens the header and the string to sign.
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -414,7 +415,7 @@ fn must_sign(
     if !is_signed("host") {
         unsigned.push("host");
     }
-    if unsigned.is_empty() {
+    if unsigned.is_empty() || planted::is(Fault::UnsignedHeaders) {
         return Ok(());
     }
     unsigned.sort_unstable();

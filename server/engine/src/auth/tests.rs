@@ -26,6 +26,7 @@ fn a_signing_key_is_the_one_of_the_published_example() {
     );
 }
 
+/// Weakness 27: it opened for every token.
 #[test]
 fn a_sealed_secret_opens_only_for_its_token_and_signing_secret() {
     let (env, secrets) = (Env::real(), Secrets::new("a signing secret"));

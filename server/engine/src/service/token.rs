@@ -279,9 +279,10 @@ impl Service {
     fn token_record(&self, id: &str) -> Result<Box<TokenRecord>> {
         match self.meta.get(&Key::Token(id.to_owned()))? {
             Some(Record::Token(token)) => Ok(token),
+            // What was asked for is not repeated: it may be a secret, taken for the id.
             _ => Err(Error::new(
                 ErrorKind::NoSuchToken,
-                format!("There is no access key {id}."),
+                "There is no access key with this id.",
             )),
         }
     }

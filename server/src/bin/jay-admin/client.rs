@@ -50,6 +50,10 @@ impl Client {
         ca_file: Option<&Path>,
         token: Zeroizing<String>,
     ) -> anyhow::Result<Self> {
+        if addr.contains('@') {
+            // It may be a password that stands before it.
+            bail!("the address of the server names a user: give http(s)://HOST:PORT alone");
+        }
         let url = match addr.contains("://") {
             true => addr.to_owned(),
             false => format!("http://{addr}"),
@@ -68,7 +72,7 @@ impl Client {
         let host = host.trim_matches(['[', ']']).to_owned();
         let port = match uri.port_u16() {
             Some(port) => port,
-            // A port that is none, or a name and a password.
+            // A port that is none.
             None if uri.authority().map(|all| all.as_str()) != uri.host() => bail!(wrong()),
             None if is_tls => 443,
             None => 80,
@@ -259,6 +263,8 @@ mod tests {
         for bad in ["", "ftp://x", "http://", "a b", "x:99999", "user@x"] {
             assert!(client(bad).is_err(), "{bad}");
         }
+        let with_password = client("http://user:password@x:9001").err().unwrap();
+        assert!(!with_password.to_string().contains("password"));
     }
 
     #[test]
