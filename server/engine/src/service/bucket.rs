@@ -194,14 +194,8 @@ mod tests {
         }
 
         let old = BucketName::parse("foo.-bar").unwrap();
-        let record = BucketRecord {
-            id: BucketId(7),
-            owner: caller.account(),
-            created: engine.service.env.clock.now(),
-            public_read: false,
-            quota_bytes: None,
-            policy: None,
-        };
+        let created = engine.service.env.clock.now();
+        let record = BucketRecord::new(BucketId(7), caller.account(), created);
         let transaction = Transaction {
             changes: vec![Change::put(
                 Key::Bucket(old.as_str().into()),

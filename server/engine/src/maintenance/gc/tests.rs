@@ -9,9 +9,9 @@ use crate::{
         InlineBody,
         key::{AccountId, BucketId},
         local::{LocalConfig, overlay::Generation, recovery},
-        record::{BucketRecord, Checkpoint, ObjectRecord, PartRecord, PartSet, UploadRecord},
+        record::{BucketRecord, Checkpoint, PartSet, sample},
     },
-    types::{ChecksumType, ContentHeaders, ETag, Timestamp, UploadId},
+    types::{Timestamp, UploadId},
 };
 
 const BUCKET: BucketId = BucketId(1);
@@ -29,39 +29,14 @@ fn open(disk: &Arc<SimulatedDisk>) -> recovery::Opened {
     let mut store = recovery::open(disk.clone(), config(), Env::real()).unwrap();
     let row = Key::Bucket("bucket".into());
     if store.local.get(&row).unwrap().is_none() {
-        let bucket = Record::Bucket(BucketRecord {
-            id: BUCKET,
-            owner: AccountId(1),
-            created: Timestamp(1),
-            public_read: false,
-            quota_bytes: None,
-            policy: None,
-        });
-        commit(&mut store, vec![Change::put(row, bucket)]);
+        let bucket = BucketRecord::new(BUCKET, AccountId(1), Timestamp(1));
+        commit(&mut store, vec![Change::put(row, Record::Bucket(bucket))]);
     }
     store
 }
 
-fn object(size: u64, location: Location) -> ObjectRecord {
-    ObjectRecord {
-        version: 7,
-        modified: Timestamp(1),
-        size,
-        sha256: [0; 32],
-        crc64: 0,
-        etag: ETag::new("e"),
-        checksum: None,
-        checksum_type: ChecksumType::FullObject,
-        location,
-        headers: ContentHeaders::default(),
-        metadata: Default::default(),
-        tags: Default::default(),
-        quarantined: None,
-    }
-}
-
 fn put_inline(store: &mut recovery::Opened, key: &str, bytes: &[u8]) {
-    let record = object(bytes.len() as u64, Location::Here);
+    let record = sample::object(bytes.len() as u64, Location::Here);
     let row = Key::Object(BUCKET, key.into());
     let transaction = Transaction {
         changes: vec![Change::put(row, Record::Object(Box::new(record)))],
@@ -75,7 +50,10 @@ fn put_file(store: &mut recovery::Opened, key: &str, bytes: &[u8]) -> BlobId {
     let mut writer = store.local.files.create().unwrap();
     writer.write(bytes).unwrap();
     let id = writer.id();
-    let record = Record::Object(Box::new(object(bytes.len() as u64, Location::File(id))));
+    let record = Record::Object(Box::new(sample::object(
+        bytes.len() as u64,
+        Location::File(id),
+    )));
     let row = Key::Object(BUCKET, key.into());
     let description = Description {
         bucket: BUCKET,
@@ -212,31 +190,14 @@ fn parts_whose_count_is_lost_stay() {
     let disk = SimulatedDisk::new(6);
     let mut store = open(&disk);
     let (id, part) = (UploadId(9), Key::Part(UploadId(9), 1));
-    let record = Record::Part(Box::new(PartRecord {
-        version: 8,
-        modified: Timestamp(1),
-        size: 0,
-        md5: [0; 16],
-        sha256: [0; 32],
-        crc64: 0,
-        checksum: None,
-        location: Location::Empty,
-    }));
+    let record = Record::Part(Box::new(sample::part(0, Location::Empty)));
     let runs = Vec::new();
-    let joined = object(0, Location::Parts(PartSet { id, runs }));
+    let joined = sample::object(0, Location::Parts(PartSet { id, runs }));
     let put = |key: &str| {
         let row = Key::Object(BUCKET, key.into());
         Change::put(row, Record::Object(Box::new(joined.clone())))
     };
-    let upload = Record::Upload(Box::new(UploadRecord {
-        initiated: Timestamp(1),
-        initiator: AccountId(1),
-        checksum_algorithm: None,
-        checksum_type: ChecksumType::FullObject,
-        headers: ContentHeaders::default(),
-        metadata: Default::default(),
-        tags: Default::default(),
-    }));
+    let upload = Record::Upload(Box::new(sample::upload()));
     let row = Key::Upload(BUCKET, "k".into(), id);
     let changes = vec![
         Change::put(row.clone(), upload),

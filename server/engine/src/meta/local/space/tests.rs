@@ -19,9 +19,9 @@ use crate::{
             recovery::{self, Opened},
             space::BALLAST,
         },
-        record::{BucketRecord, Checkpoint, Location, ObjectRecord, Record},
+        record::{BucketRecord, Checkpoint, Location, Record, sample},
     },
-    types::{ChecksumType, ContentHeaders, ETag, Timestamp},
+    types::Timestamp,
 };
 
 /// Nothing more fits on the disk.
@@ -50,14 +50,7 @@ fn open(disk: &Arc<SimulatedDisk>) -> Opened {
 }
 
 fn create_bucket(name: &str) -> Transaction {
-    let record = BucketRecord {
-        id: BUCKET,
-        owner: AccountId(7),
-        created: Timestamp(1),
-        public_read: false,
-        quota_bytes: None,
-        policy: None,
-    };
+    let record = BucketRecord::new(BUCKET, AccountId(7), Timestamp(1));
     Transaction {
         changes: vec![Change::put(
             Key::Bucket(name.into()),
@@ -68,21 +61,7 @@ fn create_bucket(name: &str) -> Transaction {
 }
 
 fn put(key: &str, bytes: usize) -> Transaction {
-    let record = ObjectRecord {
-        version: 7,
-        modified: Timestamp(1),
-        size: bytes as u64,
-        sha256: [0; 32],
-        crc64: 0,
-        etag: ETag::new("e"),
-        checksum: None,
-        checksum_type: ChecksumType::FullObject,
-        location: Location::Here,
-        headers: ContentHeaders::default(),
-        metadata: Default::default(),
-        tags: Default::default(),
-        quarantined: None,
-    };
+    let record = sample::object(bytes as u64, Location::Here);
     Transaction {
         changes: vec![Change::put(object(key), Record::Object(Box::new(record)))],
         body: Some(Body::new(Bytes::from(vec![7; bytes]))),

@@ -10,56 +10,23 @@ use crate::{
             LocalConfig,
             recovery::{self, Opened},
         },
-        record::{
-            AccountRecord, BlobRecord, ObjectRecord, PartRecord, PartSet, Quarantined, UploadRecord,
-        },
+        record::{AccountRecord, BlobRecord, PartSet, Quarantined, sample},
     },
-    types::{ChecksumType, ContentHeaders, ETag, UploadId},
+    types::UploadId,
 };
 
 const OWNER: AccountId = AccountId(7);
 
 fn object(size: u64, location: Location) -> Record {
-    Record::Object(Box::new(ObjectRecord {
-        version: 1,
-        modified: Timestamp(1),
-        size,
-        sha256: [0; 32],
-        crc64: 0,
-        etag: ETag::new("e"),
-        checksum: None,
-        checksum_type: ChecksumType::FullObject,
-        location,
-        headers: ContentHeaders::default(),
-        metadata: Default::default(),
-        tags: Default::default(),
-        quarantined: None,
-    }))
+    Record::Object(Box::new(sample::object(size, location)))
 }
 
 fn part(location: Location) -> Record {
-    Record::Part(Box::new(PartRecord {
-        version: 1,
-        modified: Timestamp(1),
-        size: 10,
-        md5: [0; 16],
-        sha256: [0; 32],
-        crc64: 0,
-        checksum: None,
-        location,
-    }))
+    Record::Part(Box::new(sample::part(10, location)))
 }
 
 fn upload() -> Record {
-    Record::Upload(Box::new(UploadRecord {
-        initiated: Timestamp(1),
-        initiator: OWNER,
-        checksum_algorithm: None,
-        checksum_type: ChecksumType::FullObject,
-        headers: ContentHeaders::default(),
-        metadata: Default::default(),
-        tags: Default::default(),
-    }))
+    Record::Upload(Box::new(sample::upload()))
 }
 
 fn file(n: u64) -> BlobId {
@@ -111,14 +78,7 @@ fn counted(rows: Vec<(Key, Record)>) -> (Opened, Recounted) {
 }
 
 fn bucket(n: u64) -> (Key, Record) {
-    let record = BucketRecord {
-        id: BucketId(n),
-        owner: OWNER,
-        created: Timestamp(1),
-        public_read: false,
-        quota_bytes: None,
-        policy: None,
-    };
+    let record = BucketRecord::new(BucketId(n), OWNER, Timestamp(1));
     (Key::Bucket(format!("bucket-{n}")), Record::Bucket(record))
 }
 
