@@ -178,10 +178,7 @@ fn rows(rows: &[(&str, Option<usize>)]) -> Transaction {
         key: row(name),
         record: number.map(|number| Record::AccountName(AccountId(number as u128))),
     };
-    Transaction {
-        changes: rows.iter().map(change).collect(),
-        ..Transaction::default()
-    }
+    Transaction::of(rows.iter().map(change).collect())
 }
 
 fn row(name: &str) -> Key {

@@ -174,10 +174,7 @@ fn put_file(local: &Local, key: &str, version: u128, requires: Vec<Precondition>
 }
 
 fn delete(key: Key) -> Transaction {
-    Transaction {
-        changes: vec![Change::delete(key)],
-        ..Transaction::default()
-    }
+    Transaction::of(vec![Change::delete(key)])
 }
 
 /// An object of a small part and a large one.
@@ -295,13 +292,10 @@ fn with_bucket(fill: impl Fn(&mut Opened) + Send + Sync + 'static) -> Arc<Simula
 /// The bucket of all objects, without which the index would not agree with itself.
 fn bucket() -> Transaction {
     let record = BucketRecord::new(BUCKET, AccountId(1), Timestamp(1));
-    Transaction {
-        changes: vec![Change::put(
-            Key::Bucket("bucket".into()),
-            Record::Bucket(record),
-        )],
-        ..Transaction::default()
-    }
+    Transaction::of(vec![Change::put(
+        Key::Bucket("bucket".into()),
+        Record::Bucket(record),
+    )])
 }
 
 /// A log file in which one small object lives among the dead.

@@ -68,10 +68,10 @@ impl Site {
             vault: SimulatedDisk::new(2),
         };
         let bucket = Record::Bucket(BucketRecord::new(BUCKET, AccountId(1), Timestamp(1)));
-        site.commit(Transaction {
-            changes: vec![Change::put(Key::Bucket("bucket".into()), bucket)],
-            ..Transaction::default()
-        });
+        site.commit(Transaction::of(vec![Change::put(
+            Key::Bucket("bucket".into()),
+            bucket,
+        )]));
         site
     }
 
@@ -116,10 +116,10 @@ impl Site {
     }
 
     fn delete(&mut self, key: &str) {
-        self.commit(Transaction {
-            changes: vec![Change::delete(Key::Object(BUCKET, key.into()))],
-            ..Transaction::default()
-        });
+        self.commit(Transaction::of(vec![Change::delete(Key::Object(
+            BUCKET,
+            key.into(),
+        ))]));
     }
 
     fn backup(&mut self) -> BackupReport {

@@ -176,10 +176,7 @@ fn a_file_whose_row_is_lost_is_kept_while_its_object_names_it() {
 }
 
 fn commit(store: &mut recovery::Opened, changes: Vec<Change>) {
-    let transaction = Transaction {
-        changes,
-        ..Transaction::default()
-    };
+    let transaction = Transaction::of(changes);
     store.committer.commit(vec![transaction]).remove(0).unwrap();
 }
 
@@ -269,9 +266,6 @@ fn a_nearly_full_disk_gets_a_shorter_log_file() {
     };
     disk.set_allocation_max(600 << 10);
     let mut store = recovery::open(disk.clone(), long, Env::real()).unwrap();
-    let transaction = Transaction {
-        changes: vec![Change::delete(Key::Object(BUCKET, "k".into()))],
-        ..Transaction::default()
-    };
+    let transaction = Transaction::of(vec![Change::delete(Key::Object(BUCKET, "k".into()))]);
     store.committer.commit(vec![transaction]).remove(0).unwrap();
 }

@@ -51,13 +51,10 @@ fn open(disk: &Arc<SimulatedDisk>) -> Opened {
 
 fn create_bucket(name: &str) -> Transaction {
     let record = BucketRecord::new(BUCKET, AccountId(7), Timestamp(1));
-    Transaction {
-        changes: vec![Change::put(
-            Key::Bucket(name.into()),
-            Record::Bucket(record),
-        )],
-        ..Transaction::default()
-    }
+    Transaction::of(vec![Change::put(
+        Key::Bucket(name.into()),
+        Record::Bucket(record),
+    )])
 }
 
 fn put(key: &str, bytes: usize) -> Transaction {
@@ -70,10 +67,7 @@ fn put(key: &str, bytes: usize) -> Transaction {
 }
 
 fn delete(key: &str) -> Transaction {
-    Transaction {
-        changes: vec![Change::delete(object(key))],
-        ..Transaction::default()
-    }
+    Transaction::of(vec![Change::delete(object(key))])
 }
 
 fn object(key: &str) -> Key {

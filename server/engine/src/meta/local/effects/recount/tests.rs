@@ -48,10 +48,7 @@ fn counted(rows: Vec<(Key, Record)>) -> (Opened, Recounted) {
         created: Timestamp(1),
         active: true,
     });
-    let transaction = Transaction {
-        changes: vec![Change::put(Key::Account(OWNER), account)],
-        ..Transaction::default()
-    };
+    let transaction = Transaction::of(vec![Change::put(Key::Account(OWNER), account)]);
     store.committer.commit(vec![transaction]).remove(0).unwrap();
     store.applier.step().unwrap();
     let checkpoint = store.local.index().checkpoint().unwrap();
