@@ -33,17 +33,8 @@ struct Site {
     store: Option<Opened>,
 }
 
-fn config() -> LocalConfig {
-    LocalConfig {
-        pack_bytes: 64 << 10,
-        zero_ahead: false,
-        index_cache_bytes: 1 << 20,
-        ..LocalConfig::default()
-    }
-}
-
 fn open(disk: &Arc<SimulatedDisk>) -> Opened {
-    recovery::open(disk.clone(), config(), Env::real()).unwrap()
+    recovery::open(disk.clone(), LocalConfig::small(), Env::real()).unwrap()
 }
 
 /// What is put under a key, so that nobody has to remember.

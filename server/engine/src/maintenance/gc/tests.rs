@@ -16,17 +16,8 @@ use crate::{
 
 const BUCKET: BucketId = BucketId(1);
 
-fn config() -> LocalConfig {
-    LocalConfig {
-        pack_bytes: 64 << 10,
-        zero_ahead: false,
-        index_cache_bytes: 1 << 20,
-        ..LocalConfig::default()
-    }
-}
-
 fn open(disk: &Arc<SimulatedDisk>) -> recovery::Opened {
-    let mut store = recovery::open(disk.clone(), config(), Env::real()).unwrap();
+    let mut store = recovery::open(disk.clone(), LocalConfig::small(), Env::real()).unwrap();
     let row = Key::Bucket("bucket".into());
     if store.local.get(&row).unwrap().is_none() {
         let bucket = BucketRecord::new(BUCKET, AccountId(1), Timestamp(1));
@@ -238,7 +229,7 @@ fn a_store_without_index_and_log_is_not_an_empty_one() {
         disk.unlink(&crate::meta::local::packs::path(number))
             .unwrap();
     }
-    let refused = recovery::open(disk.clone(), config(), Env::real())
+    let refused = recovery::open(disk.clone(), LocalConfig::small(), Env::real())
         .err()
         .unwrap();
     assert!(
@@ -262,7 +253,7 @@ fn a_nearly_full_disk_gets_a_shorter_log_file() {
     drop(store);
     let long = LocalConfig {
         pack_bytes: 1 << 20,
-        ..config()
+        ..LocalConfig::small()
     };
     disk.set_allocation_max(600 << 10);
     let mut store = recovery::open(disk.clone(), long, Env::real()).unwrap();

@@ -38,10 +38,8 @@ const BUCKET: BucketId = BucketId(1);
 
 fn config() -> LocalConfig {
     LocalConfig {
-        pack_bytes: 64 << 10,
-        zero_ahead: false,
         ballast_bytes: 16 << 10,
-        ..LocalConfig::default()
+        ..LocalConfig::small()
     }
 }
 

@@ -36,13 +36,7 @@ fn file(n: u64) -> BlobId {
 /// Puts rows into the index as they are, and counts anew.
 fn counted(rows: Vec<(Key, Record)>) -> (Opened, Recounted) {
     let disk = SimulatedDisk::new(1);
-    let config = LocalConfig {
-        pack_bytes: 64 << 10,
-        zero_ahead: false,
-        index_cache_bytes: 1 << 20,
-        ..LocalConfig::default()
-    };
-    let mut store = recovery::open(disk, config, Env::real()).unwrap();
+    let mut store = recovery::open(disk, LocalConfig::small(), Env::real()).unwrap();
     let account = Record::Account(AccountRecord {
         name: "a".into(),
         created: Timestamp(1),
