@@ -159,17 +159,22 @@ impl Sums {
                 .as_ref()
                 .filter(|c| c.algorithm == expected.algorithm);
             if !computed.is_some_and(|computed| same(&computed.value, &expected.value)) {
-                return Err(Error::new(
-                    ErrorKind::BadDigest,
-                    format!(
-                        "The {} you specified did not match the calculated checksum.",
-                        expected.algorithm.name()
-                    ),
-                ));
+                return Err(wrong_checksum(expected.algorithm));
             }
         }
         Ok(())
     }
+}
+
+/// The refusal of a checksum that is not that of the body.
+pub(crate) fn wrong_checksum(algorithm: ChecksumAlgorithm) -> Error {
+    Error::new(
+        ErrorKind::BadDigest,
+        format!(
+            "The {} you specified did not match the calculated checksum.",
+            algorithm.name()
+        ),
+    )
 }
 
 /// The CRC of two bodies one behind the other, from those of each and the length of the second.

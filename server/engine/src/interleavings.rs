@@ -145,12 +145,9 @@ fn below(n: usize) -> usize {
 fn config() -> LocalConfig {
     let never = std::time::Duration::from_secs(3600);
     LocalConfig {
-        pack_bytes: 64 << 10,
-        zero_ahead: false,
-        index_cache_bytes: 1 << 20,
         seal_after: never,
         apply_after: never,
-        ..LocalConfig::default()
+        ..LocalConfig::small()
     }
 }
 
@@ -178,10 +175,7 @@ fn rows(rows: &[(&str, Option<usize>)]) -> Transaction {
         key: row(name),
         record: number.map(|number| Record::AccountName(AccountId(number as u128))),
     };
-    Transaction {
-        changes: rows.iter().map(change).collect(),
-        ..Transaction::default()
-    }
+    Transaction::of(rows.iter().map(change).collect())
 }
 
 fn row(name: &str) -> Key {

@@ -1,16 +1,18 @@
 //! Who gets in and how far: bearers, links, callers without credentials, public buckets.
 
+mod store;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jay_engine::{
     Action, BucketName, BucketOptions, Caller, CopyOptions, CopySource, Engine, EngineConfig,
-    ErrorKind, Grant, Link, ListEntry, ListOptions, ObjectKey, OldSecret, OpenError, Policy,
-    PutOptions, Question, ReadConditions, Reason, RekeyReport, Result, SeedToken, Select,
-    Timestamp, TokenOptions, rekey,
+    ErrorKind, Grant, Link, ListEntry, ListOptions, OldSecret, OpenError, Policy, PutOptions,
+    Question, ReadConditions, Reason, RekeyReport, Result, SeedToken, Select, Timestamp,
+    TokenOptions, rekey,
 };
 use zeroize::Zeroizing;
 
-const SECRET: &str = "a signing secret of at least 32 bytes";
+use self::store::{SECRET, key};
 
 async fn open(dir: &std::path::Path) -> (Engine, Caller) {
     let engine = Engine::open(EngineConfig::new(dir, SECRET)).unwrap();
@@ -26,10 +28,6 @@ async fn open(dir: &std::path::Path) -> (Engine, Caller) {
 
 fn name(text: &str) -> BucketName {
     BucketName::parse(text).unwrap()
-}
-
-fn key(text: &str) -> ObjectKey {
-    ObjectKey::parse(text).unwrap()
 }
 
 async fn put(engine: &Engine, caller: &Caller, bucket: &BucketName, text: &str) {

@@ -1,6 +1,8 @@
 //! Damage at rest through the public engine, over a real directory: wrong bytes are never served, the object goes to
 //! quarantine and comes back when it is whole again; a lost index is made anew.
 
+mod store;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -9,9 +11,11 @@ use std::{
 
 use jay_engine::{
     BucketName, ByteRange, Caller, CompleteOptions, CompletedPart, CopyOptions, CopySource, Engine,
-    EngineConfig, Error, ErrorKind, ListOptions, ObjectKey, ObjectReader, PartOptions, PutOptions,
-    ReadConditions, ScrubConfig, SeedToken, Select, UploadOptions,
+    EngineConfig, Error, ErrorKind, ListOptions, ObjectReader, PartOptions, PutOptions,
+    ReadConditions, ScrubConfig, Select, UploadOptions,
 };
+
+use self::store::{SECRET, key, let_in, make_bucket, read};
 
 const INLINE_MAX: usize = 1000;
 const BLOCK: usize = 64 << 10;
@@ -25,26 +29,12 @@ struct Store {
 
 /// A store that scrubs only when a test lets it.
 fn config(dir: &Path) -> EngineConfig {
-    let mut config = EngineConfig::new(dir, "a signing secret of at least 32 bytes");
+    let mut config = EngineConfig::new(dir, SECRET);
     config.inline_max = INLINE_MAX;
     config.verify_sample_rate = 0.0;
     config.local.pack_bytes = 256 << 10;
     config.local.zero_ahead = false;
     config
-}
-
-async fn let_in(engine: &Engine, bucket: &BucketName) -> Result<Caller, Error> {
-    let seed = SeedToken {
-        account: "me".into(),
-        id: "key".into(),
-        secret: "the access secret".to_owned().into(),
-    };
-    engine.seed_token(seed).await?;
-    let (caller, _) = engine.signing_key("key", "20260101", "us-east-1")?;
-    match engine.create_bucket(&caller, bucket).await {
-        Err(error) if error.kind() != ErrorKind::BucketAlreadyOwnedByYou => Err(error),
-        _ => Ok(caller),
-    }
 }
 
 impl Store {
@@ -57,7 +47,12 @@ impl Store {
     /// As its clients see it; the engine comes back when they cannot get in.
     async fn on(dir: &Path, engine: Engine) -> Result<Self, (Engine, Error)> {
         let bucket = BucketName::parse("bucket").unwrap();
-        match let_in(&engine, &bucket).await {
+        let entered = async {
+            let caller = let_in(&engine).await?;
+            make_bucket(&engine, &caller, &bucket).await?;
+            Ok(caller)
+        };
+        match entered.await {
             Ok(caller) => Ok(Self {
                 engine,
                 caller,
@@ -111,11 +106,7 @@ impl Store {
     }
 
     async fn get(&self, name: &str, select: Select) -> Result<Vec<u8>, Error> {
-        let (mut reader, mut body) = (self.reader(name, select).await?, Vec::new());
-        while let Some(chunk) = reader.next().await? {
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
+        read(&mut self.reader(name, select).await?).await
     }
 
     async fn head(&self, name: &str) -> Result<u64, Error> {
@@ -189,10 +180,6 @@ fn files(dir: &Path) -> Vec<PathBuf> {
         }
     }
     all
-}
-
-fn key(name: &str) -> ObjectKey {
-    ObjectKey::parse(name).unwrap()
 }
 
 /// Bytes that are found nowhere else.

@@ -1,9 +1,13 @@
 //! Deletes under conditions.
 
+mod store;
+
 use jay_engine::{
     BucketName, Caller, DeleteConditions, ETag, Engine, EngineConfig, ErrorKind, ObjectInfo,
-    ObjectKey, PutOptions, SeedToken, Timestamp,
+    ObjectKey, PutOptions, Timestamp,
 };
+
+use self::store::{SECRET, key, let_in, make_bucket};
 
 struct World {
     engine: Engine,
@@ -16,22 +20,15 @@ struct World {
 impl World {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let config = EngineConfig::new(dir.path(), "a signing secret of at least 32 bytes");
-        let engine = Engine::open(config).unwrap();
-        let seed = SeedToken {
-            account: "me".into(),
-            id: "key".into(),
-            secret: "secret".to_owned().into(),
-        };
-        engine.seed_token(seed).await.unwrap();
-        let caller = engine.bearer("key", "secret").await.unwrap();
+        let engine = Engine::open(EngineConfig::new(dir.path(), SECRET)).unwrap();
+        let caller = let_in(&engine).await.unwrap();
         let bucket = BucketName::parse("bucket").unwrap();
-        engine.create_bucket(&caller, &bucket).await.unwrap();
+        make_bucket(&engine, &caller, &bucket).await.unwrap();
         Self {
             engine,
             caller,
             bucket,
-            key: ObjectKey::parse("k").unwrap(),
+            key: key("k"),
             _dir: dir,
         }
     }

@@ -1,14 +1,17 @@
 //! The engine against a `BTreeMap`: whatever is done to both, both say the same, restarts included.
 
+mod store;
+
 use std::collections::BTreeMap;
 
 use jay_engine::{
     BucketName, ByteRange, Caller, Conditions, Engine, EngineConfig, Error, ErrorKind, ListEntry,
-    ListOptions, ObjectKey, PutOptions, SeedToken, Select,
+    ListOptions, ObjectKey, PutOptions, Select,
 };
 use proptest::prelude::*;
 
-const SECRET: &str = "a signing secret of at least 32 bytes";
+use self::store::{SECRET, key, let_in, read};
+
 const INLINE_MAX: usize = 1000;
 
 #[derive(Clone, Debug)]
@@ -94,14 +97,7 @@ impl World {
         config.local.batch_bytes_max = 32 << 10;
         config.local.apply_rows = 20;
         let engine = Engine::open(config).expect("the store opens");
-        let secret = "the access secret".to_owned().into();
-        let seed = SeedToken {
-            account: "me".into(),
-            id: "key".into(),
-            secret,
-        };
-        engine.seed_token(seed).await?;
-        let (caller, _) = engine.signing_key("key", "20260101", "us-east-1")?;
+        let caller = let_in(&engine).await?;
         Ok((engine, caller))
     }
 
@@ -128,11 +124,7 @@ impl World {
                 range.map_or(Select::Whole, Select::Range),
             )
             .await?;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = got.next().await? {
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(bytes)
+        read(&mut got).await
     }
 
     async fn list(&self, options: ListOptions) -> Result<Vec<String>, Error> {
@@ -206,10 +198,7 @@ impl World {
                 self.model.remove(KEYS[key]);
             }
             Step::DeleteMany { keys } => {
-                let parsed: Vec<_> = keys
-                    .iter()
-                    .map(|&key| ObjectKey::parse(KEYS[key]).unwrap())
-                    .collect();
+                let parsed: Vec<_> = keys.iter().map(|&at| key(KEYS[at])).collect();
                 let outcomes = self
                     .engine
                     .delete_objects(&self.caller, &self.bucket, &parsed)
@@ -382,17 +371,10 @@ async fn uploads_beyond_the_memory_for_bodies_wait() {
     let mut config = EngineConfig::new(dir.path(), SECRET);
     config.buffer_bytes_max = 1 << 20;
     let engine = Engine::open(config).unwrap();
-    let secret = "the access secret".to_owned().into();
-    let seed = SeedToken {
-        account: "me".into(),
-        id: "key".into(),
-        secret,
-    };
-    engine.seed_token(seed).await.unwrap();
-    let (caller, _) = engine.signing_key("key", "20260101", "us-east-1").unwrap();
+    let caller = let_in(&engine).await.unwrap();
     let bucket = BucketName::parse("memory").unwrap();
     engine.create_bucket(&caller, &bucket).await.unwrap();
-    let key = ObjectKey::parse("k").unwrap();
+    let key = key("k");
     let options = || PutOptions {
         size: Some(10 << 20),
         ..PutOptions::default()

@@ -1,13 +1,17 @@
 //! Multipart uploads, copies and tags through the public engine, over a real directory, restarts included.
 
+mod store;
+
 use std::{fs, path::Path, time::Duration};
 
 use jay_engine::{
     BucketName, ByteRange, Caller, CompleteOptions, CompletedPart, CopyOptions, CopySource, Engine,
-    EngineConfig, Error, ErrorKind, ListOptions, ListPartsOptions, ListUploadsOptions, ObjectKey,
-    PartInfo, PartOptions, PutOptions, ReadConditions, SeedToken, Select, Tag, Tags, UploadEntry,
-    UploadId, UploadOptions,
+    EngineConfig, Error, ErrorKind, ListOptions, ListPartsOptions, ListUploadsOptions, PartInfo,
+    PartOptions, PutOptions, ReadConditions, Select, Tag, Tags, UploadEntry, UploadId,
+    UploadOptions,
 };
+
+use self::store::{SECRET, key, let_in, make_bucket, read};
 
 const INLINE_MAX: usize = 1000;
 
@@ -19,23 +23,14 @@ struct Store {
 
 impl Store {
     async fn open(dir: &Path) -> Self {
-        let mut config = EngineConfig::new(dir, "a signing secret of at least 32 bytes");
+        let mut config = EngineConfig::new(dir, SECRET);
         config.inline_max = INLINE_MAX;
         config.local.pack_bytes = 256 << 10;
         config.local.zero_ahead = false;
         let engine = Engine::open(config).unwrap();
-        let seed = SeedToken {
-            account: "me".into(),
-            id: "key".into(),
-            secret: "the access secret".to_owned().into(),
-        };
-        engine.seed_token(seed).await.unwrap();
-        let (caller, _) = engine.signing_key("key", "20260101", "us-east-1").unwrap();
+        let caller = let_in(&engine).await.unwrap();
         let bucket = BucketName::parse("bucket").unwrap();
-        match engine.create_bucket(&caller, &bucket).await {
-            Err(error) if error.kind() == ErrorKind::BucketAlreadyOwnedByYou => {}
-            made => made.unwrap(),
-        }
+        make_bucket(&engine, &caller, &bucket).await.unwrap();
         Self {
             engine,
             caller,
@@ -110,11 +105,7 @@ impl Store {
         let mut reader = engine
             .get_object(caller, &self.bucket, &key(name), select)
             .await?;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = reader.next().await? {
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(bytes)
+        read(&mut reader).await
     }
 
     async fn put(&self, name: &str, bytes: &[u8]) {
@@ -180,10 +171,6 @@ fn uploads_options() -> ListUploadsOptions {
         max_uploads: 1000,
         ..ListUploadsOptions::default()
     }
-}
-
-fn key(name: &str) -> ObjectKey {
-    ObjectKey::parse(name).unwrap()
 }
 
 fn bytes(seed: u8, size: usize) -> Vec<u8> {
@@ -420,9 +407,7 @@ async fn a_reader_keeps_the_parts_it_is_at() {
     store.put("other", &bytes(0, 5_000)).await;
     store.delete("other").await;
     wait_for_files(dir.path(), 4).await;
-    while let Some(chunk) = reader.next().await.unwrap() {
-        got.extend_from_slice(&chunk);
-    }
+    got.extend(read(&mut reader).await.unwrap());
     let whole: Vec<u8> = (1..=4).flat_map(|n| bytes(n, 300_000)).collect();
     assert!(got == whole);
     drop(reader);

@@ -4,6 +4,8 @@
 //! in the index, something only in the log. They are never written again. To add one after a change of the
 //! format: `cargo test -p jay-engine --test upgrade -- --ignored`.
 
+mod store;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -14,14 +16,13 @@ use jay_engine::{
     Action, BucketName, BucketOptions, Caller, Checksum, ChecksumAlgorithm, ChecksumType,
     CompleteOptions, CompletedPart, ContentHeaders, CopyOptions, CopySource, Engine, EngineConfig,
     Error, ErrorKind, Grant, ListEntry, ListOptions, ListPartsOptions, ListUploadsOptions,
-    ObjectKey, ObjectReader, OldSecret, PartInfo, PartOptions, Policy, PutOptions, Question,
-    ReadConditions, Reason, SeedToken, Select, Tag, Tags, Timestamp, TokenInfo, TokenOptions,
-    UploadEntry, UploadId, UploadOptions, rekey,
+    ObjectKey, OldSecret, PartInfo, PartOptions, Policy, PutOptions, Question, ReadConditions,
+    Reason, Select, Tag, Tags, Timestamp, TokenInfo, TokenOptions, UploadEntry, UploadId,
+    UploadOptions, rekey,
 };
 
-const SECRET: &str = "a signing secret of at least 32 bytes";
-/// Of the access key `key`, which every fixture has.
-const ACCESS_SECRET: &str = "the access secret";
+use self::store::{ACCESS_SECRET, SECRET, key, let_in, read};
+
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 const CURRENT: u32 = 4;
 /// MD5 of the MD5s of the parts.
@@ -61,13 +62,7 @@ fn config(dir: &Path, signing_secret: &str) -> EngineConfig {
 
 async fn open(dir: &Path) -> Result<(Engine, Caller), Error> {
     let engine = Engine::open(config(dir, SECRET)).expect("the store opens");
-    let seed = SeedToken {
-        account: "me".into(),
-        id: "key".into(),
-        secret: ACCESS_SECRET.to_owned().into(),
-    };
-    engine.seed_token(seed).await?;
-    let (caller, _) = engine.signing_key("key", "20260101", "us-east-1")?;
+    let caller = let_in(&engine).await?;
     Ok((engine, caller))
 }
 
@@ -135,14 +130,6 @@ async fn says_what_it_said(engine: &Engine, caller: &Caller) -> Result<(), Error
     Ok(())
 }
 
-async fn read(reader: &mut ObjectReader) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = reader.next().await? {
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
-}
-
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -168,10 +155,6 @@ const WHOLE: [(u16, usize); 3] = [(1, 600), (2, 5_000), (4, 70)];
 const OPEN: [(u16, usize); 2] = [(1, 300), (3, 3_000)];
 /// A zero byte in the key of an upload is escaped in its row.
 const OPEN_KEY: &str = "open\0ü";
-
-fn key(name: &str) -> ObjectKey {
-    ObjectKey::parse(name).unwrap()
-}
 
 fn tags(value: &str) -> Tags {
     let tag = Tag {

@@ -18,10 +18,10 @@ use crate::{
         Body, Change, CommitError, Precondition, Transaction,
         key::{AccountId, BlobId, BucketId, Key, after_prefix, tag},
         local::{Local, committer::Committer, packs::Packs, recovery::Opened},
-        record::{BucketRecord, Location, ObjectRecord, PartRecord, PartSet, Record, UploadRecord},
+        record::{BucketRecord, Location, ObjectRecord, PartRecord, PartSet, Record, sample},
     },
     sync::{Mutex, Race},
-    types::{ChecksumType, ContentHeaders, ETag, Timestamp, UploadId},
+    types::{Timestamp, UploadId},
 };
 
 const BUCKET: BucketId = BucketId(1);
@@ -136,44 +136,19 @@ fn body(version: u128) -> Bytes {
 fn object(version: u128, size: u64, location: Location) -> Record {
     Record::Object(Box::new(ObjectRecord {
         version,
-        modified: Timestamp(1),
-        size,
-        sha256: [0; 32],
-        crc64: 0,
-        etag: ETag::new("e"),
-        checksum: None,
-        checksum_type: ChecksumType::FullObject,
-        location,
-        headers: ContentHeaders::default(),
-        metadata: Default::default(),
-        tags: Default::default(),
-        quarantined: None,
+        ..sample::object(size, location)
     }))
 }
 
 fn part(version: u128, location: Location) -> Record {
     Record::Part(Box::new(PartRecord {
         version,
-        modified: Timestamp(1),
-        size: body(version).len() as u64,
-        md5: [0; 16],
-        sha256: [0; 32],
-        crc64: 0,
-        checksum: None,
-        location,
+        ..sample::part(body(version).len() as u64, location)
     }))
 }
 
 fn upload() -> Record {
-    Record::Upload(Box::new(UploadRecord {
-        initiated: Timestamp(1),
-        initiator: AccountId(1),
-        checksum_algorithm: None,
-        checksum_type: ChecksumType::FullObject,
-        headers: ContentHeaders::default(),
-        metadata: Default::default(),
-        tags: Default::default(),
-    }))
+    Record::Upload(Box::new(sample::upload()))
 }
 
 fn put(key: &str, version: u128, bytes: Bytes) -> Transaction {
@@ -199,10 +174,7 @@ fn put_file(local: &Local, key: &str, version: u128, requires: Vec<Precondition>
 }
 
 fn delete(key: Key) -> Transaction {
-    Transaction {
-        changes: vec![Change::delete(key)],
-        ..Transaction::default()
-    }
+    Transaction::of(vec![Change::delete(key)])
 }
 
 /// An object of a small part and a large one.
@@ -319,21 +291,11 @@ fn with_bucket(fill: impl Fn(&mut Opened) + Send + Sync + 'static) -> Arc<Simula
 
 /// The bucket of all objects, without which the index would not agree with itself.
 fn bucket() -> Transaction {
-    let record = BucketRecord {
-        id: BUCKET,
-        owner: AccountId(1),
-        created: Timestamp(1),
-        public_read: false,
-        quota_bytes: None,
-        policy: None,
-    };
-    Transaction {
-        changes: vec![Change::put(
-            Key::Bucket("bucket".into()),
-            Record::Bucket(record),
-        )],
-        ..Transaction::default()
-    }
+    let record = BucketRecord::new(BUCKET, AccountId(1), Timestamp(1));
+    Transaction::of(vec![Change::put(
+        Key::Bucket("bucket".into()),
+        Record::Bucket(record),
+    )])
 }
 
 /// A log file in which one small object lives among the dead.

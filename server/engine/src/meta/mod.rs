@@ -39,6 +39,14 @@ pub struct Change {
 const RECORD_BYTES: usize = 256;
 
 impl Transaction {
+    /// These changes, whatever is there, without a body.
+    pub fn of(changes: Vec<Change>) -> Self {
+        Self {
+            changes,
+            ..Self::default()
+        }
+    }
+
     /// True when it puts rows, false when it only deletes.
     pub fn adds(&self) -> bool {
         self.changes.iter().any(|change| change.record.is_some())

@@ -7,6 +7,8 @@ mod location;
 mod multipart;
 mod object;
 mod policy;
+#[cfg(test)]
+pub(crate) mod sample;
 mod upkeep;
 
 pub use self::{

@@ -65,10 +65,7 @@ impl Service {
             );
             changes.push(Change::put(by_name, Record::AccountName(id)));
         }
-        let transaction = Transaction {
-            changes,
-            ..Transaction::default()
-        };
+        let transaction = Transaction::of(changes);
         requires.commit(&*self.meta, transaction).await?;
         Ok(info)
     }

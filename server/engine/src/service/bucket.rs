@@ -58,13 +58,7 @@ impl Service {
             "A random id was drawn twice: try again.",
         );
         let changes = vec![Change::put(key, Record::Bucket(record))];
-        let done = requires.commit(
-            &*self.meta,
-            Transaction {
-                changes,
-                ..Transaction::default()
-            },
-        );
+        let done = requires.commit(&*self.meta, Transaction::of(changes));
         match (done.await, self.find_bucket(name)?) {
             (Err(error), Some(bucket)) if error.kind() == ErrorKind::BucketAlreadyExists => {
                 Err(exists(caller, name, &bucket))
@@ -87,15 +81,7 @@ impl Service {
             "The bucket you tried to delete is not empty: delete its objects first.",
         );
         let changes = vec![Change::delete(Key::Bucket(name.as_str().into()))];
-        requires
-            .commit(
-                &*self.meta,
-                Transaction {
-                    changes,
-                    ..Transaction::default()
-                },
-            )
-            .await
+        requires.commit(&*self.meta, Transaction::of(changes)).await
     }
 
     pub(crate) fn list_buckets(&self, caller: &Caller) -> Result<Vec<BucketInfo>> {
@@ -194,21 +180,12 @@ mod tests {
         }
 
         let old = BucketName::parse("foo.-bar").unwrap();
-        let record = BucketRecord {
-            id: BucketId(7),
-            owner: caller.account(),
-            created: engine.service.env.clock.now(),
-            public_read: false,
-            quota_bytes: None,
-            policy: None,
-        };
-        let transaction = Transaction {
-            changes: vec![Change::put(
-                Key::Bucket(old.as_str().into()),
-                Record::Bucket(record),
-            )],
-            ..Transaction::default()
-        };
+        let created = engine.service.env.clock.now();
+        let record = BucketRecord::new(BucketId(7), caller.account(), created);
+        let transaction = Transaction::of(vec![Change::put(
+            Key::Bucket(old.as_str().into()),
+            Record::Bucket(record),
+        )]);
         engine.service.meta.commit(transaction).await.unwrap();
         assert_eq!(engine.list_buckets(&caller).await.unwrap().len(), 4);
         assert!(engine.head_bucket(&caller, &old).await.is_ok());

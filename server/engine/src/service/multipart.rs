@@ -74,10 +74,7 @@ impl Service {
         };
         let info = upload_info(key.clone(), id, &record);
         let row = Key::Upload(bucket.id, key.as_str().into(), id);
-        let transaction = Transaction {
-            changes: vec![Change::put(row, Record::Upload(Box::new(record)))],
-            ..Transaction::default()
-        };
+        let transaction = Transaction::of(vec![Change::put(row, Record::Upload(Box::new(record)))]);
         Requirements::bucket(name, &bucket)
             .commit(&*self.meta, transaction)
             .await?;
@@ -309,10 +306,7 @@ impl Service {
         let upload = Key::Upload(bucket.id, key.as_str().into(), id);
         let key = Key::Object(bucket.id, key.as_str().into());
         let changes = completion_changes(key, record, upload, assembly.unused);
-        let transaction = Transaction {
-            changes,
-            ..Transaction::default()
-        };
+        let transaction = Transaction::of(changes);
         (transaction, info)
     }
 
@@ -327,10 +321,7 @@ impl Service {
         let mut requires = Requirements::bucket(name, &bucket);
         requires.add_upload(&bucket, key, id);
         let row = Key::Upload(bucket.id, key.as_str().into(), id);
-        let transaction = Transaction {
-            changes: vec![Change::delete(row)],
-            ..Transaction::default()
-        };
+        let transaction = Transaction::of(vec![Change::delete(row)]);
         requires.commit(&*self.meta, transaction).await
     }
 

@@ -129,10 +129,7 @@ impl Service {
             let mut requires = Requirements::bucket(name, &bucket);
             let is = Precondition::VersionIs(row.clone(), old.version);
             requires.add(is, ErrorKind::OperationAborted, changed);
-            let transaction = Transaction {
-                changes: vec![Change::delete(row.clone())],
-                ..Transaction::default()
-            };
+            let transaction = Transaction::of(vec![Change::delete(row.clone())]);
             match requires.commit(&*self.meta, transaction).await {
                 Err(error) if error.kind() == ErrorKind::OperationAborted => {}
                 done => return done,
@@ -195,10 +192,7 @@ impl Service {
             None if changes.is_empty() => return Ok(()),
             _ => {}
         }
-        let transaction = Transaction {
-            changes,
-            ..Transaction::default()
-        };
+        let transaction = Transaction::of(changes);
         Requirements::bucket(name, bucket)
             .commit(&*self.meta, transaction)
             .await

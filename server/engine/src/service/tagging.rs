@@ -41,10 +41,10 @@ impl Service {
             let old = Box::new(Record::Object(Box::new(old)));
             let is = Precondition::Is(row.clone(), old);
             requires.add(is, ErrorKind::OperationAborted, changed);
-            let transaction = Transaction {
-                changes: vec![Change::put(row.clone(), Record::Object(Box::new(new)))],
-                ..Transaction::default()
-            };
+            let transaction = Transaction::of(vec![Change::put(
+                row.clone(),
+                Record::Object(Box::new(new)),
+            )]);
             match requires.commit(&*self.meta, transaction).await {
                 Err(error) if error.kind() == ErrorKind::OperationAborted => {}
                 done => return done,

@@ -155,13 +155,7 @@ impl Service {
                 .await?;
             let changes = vec![Change::put(key, Record::Token(Box::new(record)))];
             requires
-                .commit(
-                    &*self.meta,
-                    Transaction {
-                        changes,
-                        ..Transaction::default()
-                    },
-                )
+                .commit(&*self.meta, Transaction::of(changes))
                 .await?;
         }
         Ok(SeedReport {
@@ -206,10 +200,7 @@ impl Service {
         );
         let info = info(&id, &record);
         let changes = vec![Change::put(key, Record::Token(Box::new(record)))];
-        let transaction = Transaction {
-            changes,
-            ..Transaction::default()
-        };
+        let transaction = Transaction::of(changes);
         requires.commit(&*self.meta, transaction).await?;
         Ok(NewToken { info, secret })
     }

@@ -62,14 +62,7 @@ pub(super) fn batch(world: &mut World) -> Outcome<(Vec<Transaction>, Vec<Intent>
 pub(super) fn certain(world: &mut World) -> (Vec<Transaction>, Vec<Intent>) {
     let bucket = (String::from("last"), BucketId(world.next_bucket));
     world.next_bucket += 1;
-    let record = BucketRecord {
-        id: bucket.1,
-        owner: AccountId(7),
-        created: Timestamp(world.next_bucket),
-        public_read: false,
-        quota_bytes: None,
-        policy: None,
-    };
+    let record = BucketRecord::new(bucket.1, AccountId(7), Timestamp(world.next_bucket));
     let row = (
         Key::Bucket(bucket.0.clone()),
         Edit::Put(Row::Bucket(record)),
@@ -140,14 +133,7 @@ fn create_bucket(world: &mut World) -> Made {
     let key = world.bucket_key(n);
     let id = BucketId(world.next_bucket);
     world.next_bucket += 1;
-    let bucket = BucketRecord {
-        id,
-        owner: AccountId(7),
-        created: Timestamp(world.next_bucket),
-        public_read: false,
-        quota_bytes: None,
-        policy: None,
-    };
+    let bucket = BucketRecord::new(id, AccountId(7), Timestamp(world.next_bucket));
     let requires = vec![Precondition::Absent(key.clone())];
     let changes = vec![(key, Edit::Put(Row::Bucket(bucket)))];
     finish(requires, changes, None, None)

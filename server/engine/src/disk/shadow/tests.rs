@@ -10,9 +10,8 @@ use crate::{
         Body, Change, Transaction,
         key::{BucketId, Key},
         local::{LocalConfig, recovery},
-        record::{Location, ObjectRecord, Record},
+        record::{Location, Record, sample},
     },
-    types::{ChecksumType, ContentHeaders, ETag, Timestamp},
 };
 
 /// Few names, so that verbs meet: files and directories, one in the other and one in the place of the other.
@@ -339,21 +338,7 @@ fn config() -> LocalConfig {
 }
 
 fn put(store: &mut recovery::Opened, key: &str, body: &'static [u8]) {
-    let record = ObjectRecord {
-        version: 7,
-        modified: Timestamp(1),
-        size: body.len() as u64,
-        sha256: [0; 32],
-        crc64: 0,
-        etag: ETag::new("e"),
-        checksum: None,
-        checksum_type: ChecksumType::FullObject,
-        location: Location::Here,
-        headers: ContentHeaders::default(),
-        metadata: Default::default(),
-        tags: Default::default(),
-        quarantined: None,
-    };
+    let record = sample::object(body.len() as u64, Location::Here);
     let row = Key::Object(BucketId(1), key.into());
     let transaction = Transaction {
         changes: vec![Change::put(row, Record::Object(Box::new(record)))],

@@ -219,10 +219,7 @@ fn release(opened: &mut Opened, env: &Env) -> Result<(), BackupError> {
 }
 
 fn commit(opened: &mut Opened, changes: Vec<Change>) -> Result<(), Error> {
-    let transaction = Transaction {
-        changes,
-        ..Transaction::default()
-    };
+    let transaction = Transaction::of(changes);
     let answers = opened.committer.commit(vec![transaction]);
     let done: Result<Vec<()>, CommitError> = answers.into_iter().collect();
     Ok(done.map(drop)?)

@@ -19,9 +19,9 @@ use crate::{
             LocalConfig, format,
             recovery::{self, Opened},
         },
-        record::{BucketRecord, Location, ObjectRecord, Quarantined, Record},
+        record::{BucketRecord, Location, ObjectRecord, Quarantined, Record, sample},
     },
-    types::{ChecksumType, ContentHeaders, ETag, Timestamp},
+    types::Timestamp,
 };
 
 const BUCKET: BucketId = BucketId(1);
@@ -33,17 +33,8 @@ struct Site {
     store: Option<Opened>,
 }
 
-fn config() -> LocalConfig {
-    LocalConfig {
-        pack_bytes: 64 << 10,
-        zero_ahead: false,
-        index_cache_bytes: 1 << 20,
-        ..LocalConfig::default()
-    }
-}
-
 fn open(disk: &Arc<SimulatedDisk>) -> Opened {
-    recovery::open(disk.clone(), config(), Env::real()).unwrap()
+    recovery::open(disk.clone(), LocalConfig::small(), Env::real()).unwrap()
 }
 
 /// What is put under a key, so that nobody has to remember.
@@ -54,19 +45,8 @@ fn body_of(key: &str, size: usize) -> Vec<u8> {
 
 fn record(bytes: &[u8], location: Location) -> ObjectRecord {
     ObjectRecord {
-        version: 7,
-        modified: Timestamp(1),
-        size: bytes.len() as u64,
         sha256: <sha2::Sha256 as sha2::Digest>::digest(bytes).into(),
-        crc64: 0,
-        etag: ETag::new("e"),
-        checksum: None,
-        checksum_type: ChecksumType::FullObject,
-        location,
-        headers: ContentHeaders::default(),
-        metadata: Default::default(),
-        tags: Default::default(),
-        quarantined: None,
+        ..sample::object(bytes.len() as u64, location)
     }
 }
 
@@ -78,18 +58,11 @@ impl Site {
             disk,
             vault: SimulatedDisk::new(2),
         };
-        let bucket = Record::Bucket(BucketRecord {
-            id: BUCKET,
-            owner: AccountId(1),
-            created: Timestamp(1),
-            public_read: false,
-            quota_bytes: None,
-            policy: None,
-        });
-        site.commit(Transaction {
-            changes: vec![Change::put(Key::Bucket("bucket".into()), bucket)],
-            ..Transaction::default()
-        });
+        let bucket = Record::Bucket(BucketRecord::new(BUCKET, AccountId(1), Timestamp(1)));
+        site.commit(Transaction::of(vec![Change::put(
+            Key::Bucket("bucket".into()),
+            bucket,
+        )]));
         site
     }
 
@@ -134,10 +107,10 @@ impl Site {
     }
 
     fn delete(&mut self, key: &str) {
-        self.commit(Transaction {
-            changes: vec![Change::delete(Key::Object(BUCKET, key.into()))],
-            ..Transaction::default()
-        });
+        self.commit(Transaction::of(vec![Change::delete(Key::Object(
+            BUCKET,
+            key.into(),
+        ))]));
     }
 
     fn backup(&mut self) -> BackupReport {

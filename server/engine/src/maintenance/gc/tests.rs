@@ -9,59 +9,25 @@ use crate::{
         InlineBody,
         key::{AccountId, BucketId},
         local::{LocalConfig, overlay::Generation, recovery},
-        record::{BucketRecord, Checkpoint, ObjectRecord, PartRecord, PartSet, UploadRecord},
+        record::{BucketRecord, Checkpoint, PartSet, UploadRecord, sample},
     },
-    types::{ChecksumType, ContentHeaders, ETag, Timestamp, UploadId},
+    types::{Timestamp, UploadId},
 };
 
 const BUCKET: BucketId = BucketId(1);
 
-fn config() -> LocalConfig {
-    LocalConfig {
-        pack_bytes: 64 << 10,
-        zero_ahead: false,
-        index_cache_bytes: 1 << 20,
-        ..LocalConfig::default()
-    }
-}
-
 fn open(disk: &Arc<SimulatedDisk>) -> recovery::Opened {
-    let mut store = recovery::open(disk.clone(), config(), Env::real()).unwrap();
+    let mut store = recovery::open(disk.clone(), LocalConfig::small(), Env::real()).unwrap();
     let row = Key::Bucket("bucket".into());
     if store.local.get(&row).unwrap().is_none() {
-        let bucket = Record::Bucket(BucketRecord {
-            id: BUCKET,
-            owner: AccountId(1),
-            created: Timestamp(1),
-            public_read: false,
-            quota_bytes: None,
-            policy: None,
-        });
-        commit(&mut store, vec![Change::put(row, bucket)]);
+        let bucket = BucketRecord::new(BUCKET, AccountId(1), Timestamp(1));
+        commit(&mut store, vec![Change::put(row, Record::Bucket(bucket))]);
     }
     store
 }
 
-fn object(size: u64, location: Location) -> ObjectRecord {
-    ObjectRecord {
-        version: 7,
-        modified: Timestamp(1),
-        size,
-        sha256: [0; 32],
-        crc64: 0,
-        etag: ETag::new("e"),
-        checksum: None,
-        checksum_type: ChecksumType::FullObject,
-        location,
-        headers: ContentHeaders::default(),
-        metadata: Default::default(),
-        tags: Default::default(),
-        quarantined: None,
-    }
-}
-
 fn put_inline(store: &mut recovery::Opened, key: &str, bytes: &[u8]) {
-    let record = object(bytes.len() as u64, Location::Here);
+    let record = sample::object(bytes.len() as u64, Location::Here);
     let row = Key::Object(BUCKET, key.into());
     let transaction = Transaction {
         changes: vec![Change::put(row, Record::Object(Box::new(record)))],
@@ -75,7 +41,10 @@ fn put_file(store: &mut recovery::Opened, key: &str, bytes: &[u8]) -> BlobId {
     let mut writer = store.local.files.create().unwrap();
     writer.write(bytes).unwrap();
     let id = writer.id();
-    let record = Record::Object(Box::new(object(bytes.len() as u64, Location::File(id))));
+    let record = Record::Object(Box::new(sample::object(
+        bytes.len() as u64,
+        Location::File(id),
+    )));
     let row = Key::Object(BUCKET, key.into());
     let description = Description {
         bucket: BUCKET,
@@ -202,36 +171,19 @@ fn a_file_whose_row_is_lost_is_kept_while_its_object_names_it() {
 }
 
 fn commit(store: &mut recovery::Opened, changes: Vec<Change>) {
-    let transaction = Transaction {
-        changes,
-        ..Transaction::default()
-    };
+    let transaction = Transaction::of(changes);
     store.committer.commit(vec![transaction]).remove(0).unwrap();
 }
 
 fn upload(initiated: Timestamp) -> Record {
     Record::Upload(Box::new(UploadRecord {
         initiated,
-        initiator: AccountId(1),
-        checksum_algorithm: None,
-        checksum_type: ChecksumType::FullObject,
-        headers: ContentHeaders::default(),
-        metadata: Default::default(),
-        tags: Default::default(),
+        ..sample::upload()
     }))
 }
 
 fn empty_part() -> Record {
-    Record::Part(Box::new(PartRecord {
-        version: 8,
-        modified: Timestamp(1),
-        size: 0,
-        md5: [0; 16],
-        sha256: [0; 32],
-        crc64: 0,
-        checksum: None,
-        location: Location::Empty,
-    }))
+    Record::Part(Box::new(sample::part(0, Location::Empty)))
 }
 
 /// Weakness 36: uploads that nobody completed stayed for ever.
@@ -272,7 +224,7 @@ fn parts_whose_count_is_lost_stay() {
     let mut store = open(&disk);
     let (id, part) = (UploadId(9), Key::Part(UploadId(9), 1));
     let runs = Vec::new();
-    let joined = object(0, Location::Parts(PartSet { id, runs }));
+    let joined = sample::object(0, Location::Parts(PartSet { id, runs }));
     let put = |key: &str| {
         let row = Key::Object(BUCKET, key.into());
         Change::put(row, Record::Object(Box::new(joined.clone())))
@@ -320,7 +272,7 @@ fn a_store_without_index_and_log_is_not_an_empty_one() {
         disk.unlink(&crate::meta::local::packs::path(number))
             .unwrap();
     }
-    let refused = recovery::open(disk.clone(), config(), Env::real())
+    let refused = recovery::open(disk.clone(), LocalConfig::small(), Env::real())
         .err()
         .unwrap();
     assert!(
@@ -344,13 +296,10 @@ fn a_nearly_full_disk_gets_a_shorter_log_file() {
     drop(store);
     let long = LocalConfig {
         pack_bytes: 1 << 20,
-        ..config()
+        ..LocalConfig::small()
     };
     disk.set_allocation_max(600 << 10);
     let mut store = recovery::open(disk.clone(), long, Env::real()).unwrap();
-    let transaction = Transaction {
-        changes: vec![Change::delete(Key::Object(BUCKET, "k".into()))],
-        ..Transaction::default()
-    };
+    let transaction = Transaction::of(vec![Change::delete(Key::Object(BUCKET, "k".into()))]);
     store.committer.commit(vec![transaction]).remove(0).unwrap();
 }

@@ -106,6 +106,17 @@ impl Default for LocalConfig {
 }
 
 impl LocalConfig {
+    /// For tests: log files and caches that are soon full.
+    #[cfg(test)]
+    pub(crate) fn small() -> Self {
+        Self {
+            pack_bytes: 64 << 10,
+            zero_ahead: false,
+            index_cache_bytes: 1 << 20,
+            ..Self::default()
+        }
+    }
+
     /// The same for a file system of `total_bytes` (0: not known): of a small one, log files and ballast take a
     /// small part.
     pub fn fitting(mut self, total_bytes: u64) -> Self {

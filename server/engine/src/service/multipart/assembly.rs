@@ -9,7 +9,7 @@ use md5::{Digest as _, Md5};
 use sha2::Sha256;
 
 use crate::{
-    digest::{Digests, combine},
+    digest::{Digests, combine, wrong_checksum},
     error::{Error, ErrorKind, Result},
     meta::record::{PartRecord, PartSet, UploadRecord},
     types::{
@@ -127,13 +127,7 @@ impl Assembly {
             )));
         }
         if expected != ours {
-            return Err(Error::new(
-                ErrorKind::BadDigest,
-                format!(
-                    "The {} you specified did not match the calculated checksum.",
-                    expected.algorithm.name()
-                ),
-            ));
+            return Err(wrong_checksum(expected.algorithm));
         }
         Ok(())
     }

@@ -227,14 +227,7 @@ impl Recount<'_> {
         while view.get(&Key::Bucket(name.clone()))?.is_some() {
             name.push('x');
         }
-        let bucket = BucketRecord {
-            id,
-            owner: self.only_account()?,
-            created,
-            public_read: false,
-            quota_bytes: None,
-            policy: None,
-        };
+        let bucket = BucketRecord::new(id, self.only_account()?, created);
         view.put(&Key::Bucket(name.clone()), Some(Record::Bucket(bucket)));
         let stats = Record::BucketStats(BucketStats::default());
         view.put(&Key::BucketStats(id), Some(stats));

@@ -19,9 +19,9 @@ use crate::{
             recovery::{self, Opened},
             space::BALLAST,
         },
-        record::{BucketRecord, Checkpoint, Location, ObjectRecord, Record},
+        record::{BucketRecord, Checkpoint, Location, Record, sample},
     },
-    types::{ChecksumType, ContentHeaders, ETag, Timestamp},
+    types::Timestamp,
 };
 
 /// Nothing more fits on the disk.
@@ -38,10 +38,8 @@ const BUCKET: BucketId = BucketId(1);
 
 fn config() -> LocalConfig {
     LocalConfig {
-        pack_bytes: 64 << 10,
-        zero_ahead: false,
         ballast_bytes: 16 << 10,
-        ..LocalConfig::default()
+        ..LocalConfig::small()
     }
 }
 
@@ -50,39 +48,15 @@ fn open(disk: &Arc<SimulatedDisk>) -> Opened {
 }
 
 fn create_bucket(name: &str) -> Transaction {
-    let record = BucketRecord {
-        id: BUCKET,
-        owner: AccountId(7),
-        created: Timestamp(1),
-        public_read: false,
-        quota_bytes: None,
-        policy: None,
-    };
-    Transaction {
-        changes: vec![Change::put(
-            Key::Bucket(name.into()),
-            Record::Bucket(record),
-        )],
-        ..Transaction::default()
-    }
+    let record = BucketRecord::new(BUCKET, AccountId(7), Timestamp(1));
+    Transaction::of(vec![Change::put(
+        Key::Bucket(name.into()),
+        Record::Bucket(record),
+    )])
 }
 
 fn put(key: &str, bytes: usize) -> Transaction {
-    let record = ObjectRecord {
-        version: 7,
-        modified: Timestamp(1),
-        size: bytes as u64,
-        sha256: [0; 32],
-        crc64: 0,
-        etag: ETag::new("e"),
-        checksum: None,
-        checksum_type: ChecksumType::FullObject,
-        location: Location::Here,
-        headers: ContentHeaders::default(),
-        metadata: Default::default(),
-        tags: Default::default(),
-        quarantined: None,
-    };
+    let record = sample::object(bytes as u64, Location::Here);
     Transaction {
         changes: vec![Change::put(object(key), Record::Object(Box::new(record)))],
         body: Some(Body::new(Bytes::from(vec![7; bytes]))),
@@ -91,10 +65,7 @@ fn put(key: &str, bytes: usize) -> Transaction {
 }
 
 fn delete(key: &str) -> Transaction {
-    Transaction {
-        changes: vec![Change::delete(object(key))],
-        ..Transaction::default()
-    }
+    Transaction::of(vec![Change::delete(object(key))])
 }
 
 fn object(key: &str) -> Key {

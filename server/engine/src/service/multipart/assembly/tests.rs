@@ -1,37 +1,24 @@
 use super::*;
-use crate::{
-    meta::{
-        key::AccountId,
-        record::{Location, PartRun},
-    },
-    types::{ContentHeaders, Tags, Timestamp},
-};
+use crate::meta::record::{Location, PartRun, sample};
 
 const ID: UploadId = UploadId(7);
 
 fn part(bytes: &[u8], algorithm: Option<ChecksumAlgorithm>) -> PartRecord {
     let sums = Digests::of(bytes, algorithm).finish();
     PartRecord {
-        version: 1,
-        modified: Timestamp(0),
-        size: bytes.len() as u64,
         md5: sums.md5,
         sha256: sums.sha256,
         crc64: sums.crc64,
         checksum: sums.chosen,
-        location: Location::Empty,
+        ..sample::part(bytes.len() as u64, Location::Empty)
     }
 }
 
 fn upload(algorithm: Option<ChecksumAlgorithm>, checksum_type: ChecksumType) -> UploadRecord {
     UploadRecord {
-        initiated: Timestamp(0),
-        initiator: AccountId(0),
         checksum_algorithm: algorithm,
         checksum_type,
-        headers: ContentHeaders::default(),
-        metadata: Default::default(),
-        tags: Tags::default(),
+        ..sample::upload()
     }
 }
 

@@ -10,56 +10,23 @@ use crate::{
             LocalConfig,
             recovery::{self, Opened},
         },
-        record::{
-            AccountRecord, BlobRecord, ObjectRecord, PartRecord, PartSet, Quarantined, UploadRecord,
-        },
+        record::{AccountRecord, BlobRecord, PartSet, Quarantined, sample},
     },
-    types::{ChecksumType, ContentHeaders, ETag, UploadId},
+    types::UploadId,
 };
 
 const OWNER: AccountId = AccountId(7);
 
 fn object(size: u64, location: Location) -> Record {
-    Record::Object(Box::new(ObjectRecord {
-        version: 1,
-        modified: Timestamp(1),
-        size,
-        sha256: [0; 32],
-        crc64: 0,
-        etag: ETag::new("e"),
-        checksum: None,
-        checksum_type: ChecksumType::FullObject,
-        location,
-        headers: ContentHeaders::default(),
-        metadata: Default::default(),
-        tags: Default::default(),
-        quarantined: None,
-    }))
+    Record::Object(Box::new(sample::object(size, location)))
 }
 
 fn part(location: Location) -> Record {
-    Record::Part(Box::new(PartRecord {
-        version: 1,
-        modified: Timestamp(1),
-        size: 10,
-        md5: [0; 16],
-        sha256: [0; 32],
-        crc64: 0,
-        checksum: None,
-        location,
-    }))
+    Record::Part(Box::new(sample::part(10, location)))
 }
 
 fn upload() -> Record {
-    Record::Upload(Box::new(UploadRecord {
-        initiated: Timestamp(1),
-        initiator: OWNER,
-        checksum_algorithm: None,
-        checksum_type: ChecksumType::FullObject,
-        headers: ContentHeaders::default(),
-        metadata: Default::default(),
-        tags: Default::default(),
-    }))
+    Record::Upload(Box::new(sample::upload()))
 }
 
 fn file(n: u64) -> BlobId {
@@ -69,22 +36,13 @@ fn file(n: u64) -> BlobId {
 /// Puts rows into the index as they are, and counts anew.
 fn counted(rows: Vec<(Key, Record)>) -> (Opened, Recounted) {
     let disk = SimulatedDisk::new(1);
-    let config = LocalConfig {
-        pack_bytes: 64 << 10,
-        zero_ahead: false,
-        index_cache_bytes: 1 << 20,
-        ..LocalConfig::default()
-    };
-    let mut store = recovery::open(disk, config, Env::real()).unwrap();
+    let mut store = recovery::open(disk, LocalConfig::small(), Env::real()).unwrap();
     let account = Record::Account(AccountRecord {
         name: "a".into(),
         created: Timestamp(1),
         active: true,
     });
-    let transaction = Transaction {
-        changes: vec![Change::put(Key::Account(OWNER), account)],
-        ..Transaction::default()
-    };
+    let transaction = Transaction::of(vec![Change::put(Key::Account(OWNER), account)]);
     store.committer.commit(vec![transaction]).remove(0).unwrap();
     store.applier.step().unwrap();
     let checkpoint = store.local.index().checkpoint().unwrap();
@@ -111,14 +69,7 @@ fn counted(rows: Vec<(Key, Record)>) -> (Opened, Recounted) {
 }
 
 fn bucket(n: u64) -> (Key, Record) {
-    let record = BucketRecord {
-        id: BucketId(n),
-        owner: OWNER,
-        created: Timestamp(1),
-        public_read: false,
-        quota_bytes: None,
-        policy: None,
-    };
+    let record = BucketRecord::new(BucketId(n), OWNER, Timestamp(1));
     (Key::Bucket(format!("bucket-{n}")), Record::Bucket(record))
 }
 
