@@ -7,7 +7,6 @@
 
 mod address;
 mod alias;
-pub mod args;
 pub mod convert;
 mod environment;
 mod file;

@@ -1,10 +1,10 @@
 //! The command line of `jay-admin`.
 //!
-//! Names and flags are those of the original, whose flags have one dash: [`with_double_dashes`] makes two of it.
+//! Names and flags are those of the original, whose flags have one dash: [`jay_server::args`] makes two of it.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::path::PathBuf;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Speaks to the admin port of a Jay server as its operator.
 ///
@@ -294,41 +294,18 @@ impl std::str::FromStr for Quota {
     }
 }
 
-/// `args` with a second dash before each long flag that has one.
-pub fn with_double_dashes(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let names = long_flags(&Cli::command());
-    let mut is_over = false;
-    let double = |arg: OsString| {
-        is_over |= arg == "--";
-        let name = arg
-            .to_str()
-            .and_then(|text| text.strip_prefix('-')?.split('=').next());
-        match name.is_some_and(|name| !is_over && names.iter().any(|known| known == name)) {
-            true => [OsString::from("-"), arg].into_iter().collect(),
-            false => arg,
-        }
-    };
-    args.into_iter().map(double).collect()
-}
-
-fn long_flags(command: &clap::Command) -> Vec<String> {
-    let own = command
-        .get_arguments()
-        .filter_map(|arg| arg.get_long())
-        .map(str::to_owned);
-    let below = command.get_subcommands().flat_map(long_flags);
-    own.chain(below)
-        .chain(["help".to_owned(), "version".to_owned()])
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
+    use clap::CommandFactory as _;
+    use jay_server::args::with_double_dashes;
+
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         let args = line.split(' ').map(OsString::from);
-        Cli::try_parse_from(with_double_dashes(args))
+        Cli::try_parse_from(with_double_dashes(args, &Cli::command()))
     }
 
     #[test]
