@@ -167,10 +167,7 @@ fn tls(args: &ServeArgs, config: &Config) -> anyhow::Result<Option<Arc<Tls>>> {
 
 /// The limiter of all fronts, swept now and then.
 fn rate_limiter(config: &Config) -> Arc<RateLimiter> {
-    let (rate, burst) = config
-        .rate_limit
-        .map_or((0.0, 0), |limit| (limit.per_second, limit.burst.into()));
-    let limiter = Arc::new(RateLimiter::new(rate, burst));
+    let limiter = Arc::new(RateLimiter::new(config.rate_limit));
     let swept = limiter.clone();
     tokio::spawn(async move {
         loop {
