@@ -66,7 +66,7 @@ pub use crate::{
         Action, Caller, Reason, SigningKey,
         link::{LINK_SECONDS_MAX, Link},
     },
-    counters::{Counter, Counters, Gauges, Histogram},
+    counters::{Counter, Counters, Gauges, Histogram, Syncs},
     error::{Error, ErrorKind, Result},
     maintenance::{
         accept::Acceptance,
