@@ -56,7 +56,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, TryLockError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use zeroize::Zeroizing;
@@ -73,7 +73,7 @@ pub use crate::{
         backup::{BackupError, BackupOptions, BackupReport, Progress as BackupProgress},
         fsck::{Finding, FindingKind, Findings, FsckPhase, FsckProgress, FsckReport},
         schedule::UpkeepConfig,
-        scrub::ScrubConfig,
+        scrub::{ScrubConfig, ScrubExtent, ScrubPass},
         snapshot::SnapshotInfo,
         verify::Depth,
     },
@@ -103,6 +103,7 @@ use crate::{
         backup::{self, Backup},
         fsck::{Fsck, closed},
         schedule::Upkeep,
+        scrub,
     },
     meta::{
         key::{BucketId, Key},
@@ -861,19 +862,38 @@ impl Engine {
 
     /// How far the scrubber is.
     pub async fn scrub_status(&self) -> Result<ScrubStatus> {
-        let round_takes = self.running.upkeep.round_takes();
+        let running = self.running.clone();
         self.blocking(move |service| {
+            // Before the row, so that a pass which ends meanwhile is in one of them.
+            let scrubbing = running.upkeep.scrubbing();
             let row = match service.meta.get(&Key::Scrub)? {
                 Some(Record::Scrub(row)) => *row,
                 _ => ScrubRecord::default(),
             };
+            let of_round = scrubbing
+                .pass
+                .filter(|pass| pass.extent != ScrubExtent::Presence);
+            let all = scrub::contents(running.store.local())?;
             Ok(ScrubStatus {
-                round_takes,
-                round: row.round,
+                round_takes: running.upkeep.round_takes(),
+                objects: all.objects,
+                bytes: all.bytes,
+                wanted: scrubbing.wanted,
+                next_pass_in: scrubbing
+                    .next
+                    .map(|next| next.saturating_duration_since(Instant::now())),
+                pass: scrubbing.pass,
+                round: of_round.map_or(row.round, |pass| pass.round),
                 last: row.last,
             })
         })
         .await
+    }
+
+    /// Begins a pass of the scrubber as soon as what upkeep does is done: one under way that checks less ends, and with
+    /// one that checks as much nothing more is to be done.
+    pub fn start_scrub(&self, extent: ScrubExtent) {
+        self.running.upkeep.start_scrub(extent);
     }
 
     /// Why the index was made anew at this start, if it was.
@@ -932,7 +952,17 @@ impl Engine {
 pub struct ScrubStatus {
     /// How long a whole round takes, by the settings.
     pub round_takes: Duration,
-    /// What the round under way has seen up to its last rest.
+    /// Objects in all buckets.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// A pass that was asked for and has not begun.
+    pub wanted: Option<ScrubExtent>,
+    /// Time until the next pass begins by itself; `None` before the first of this start is planned.
+    pub next_pass_in: Option<Duration>,
+    /// The pass under way.
+    pub pass: Option<ScrubPass>,
+    /// What the round under way has seen.
     pub round: ScrubTally,
     /// What the last whole round has seen.
     pub last: ScrubTally,

@@ -41,6 +41,7 @@ static API: LazyLock<(Router, utoipa::openapi::OpenApi)> = LazyLock::new(|| {
         .routes(routes!(quarantine::revalidate))
         .routes(routes!(metrics::show))
         .routes(routes!(upkeep::status))
+        .routes(routes!(upkeep::scrub, upkeep::start_scrub))
         .routes(routes!(upkeep::take_snapshot))
         .routes(routes!(backup::create))
         .routes(routes!(fsck::check))

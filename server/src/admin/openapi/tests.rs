@@ -9,7 +9,7 @@ use tower_service::Service as _;
 use super::*;
 
 /// All that is served. A route that is new, or gone, shows here.
-const SERVED: [(&str, &str); 29] = [
+const SERVED: [(&str, &str); 31] = [
     ("DELETE", "/_jay/buckets/{name}"),
     ("DELETE", "/_jay/buckets/{name}/policy"),
     ("DELETE", "/_jay/quarantine"),
@@ -22,6 +22,7 @@ const SERVED: [(&str, &str); 29] = [
     ("GET", "/_jay/metrics"),
     ("GET", "/_jay/openapi.json"),
     ("GET", "/_jay/quarantine"),
+    ("GET", "/_jay/scrub"),
     ("GET", "/_jay/tokens"),
     ("GET", "/_jay/tokens/{id}"),
     ("GET", "/_jay/upkeep"),
@@ -33,6 +34,7 @@ const SERVED: [(&str, &str); 29] = [
     ("POST", "/_jay/fsck"),
     ("POST", "/_jay/presign"),
     ("POST", "/_jay/quarantine/revalidate"),
+    ("POST", "/_jay/scrub"),
     ("POST", "/_jay/snapshots"),
     ("POST", "/_jay/tokens"),
     ("PUT", "/_jay/buckets/{name}/policy"),
