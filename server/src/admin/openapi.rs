@@ -43,7 +43,7 @@ static API: LazyLock<(Router, utoipa::openapi::OpenApi)> = LazyLock::new(|| {
         .routes(routes!(upkeep::status))
         .routes(routes!(upkeep::scrub, upkeep::start_scrub))
         .routes(routes!(upkeep::take_snapshot))
-        .routes(routes!(backup::create))
+        .routes(routes!(backup::create, backup::list))
         .routes(routes!(fsck::check))
         .split_for_parts()
 });

@@ -9,12 +9,13 @@ use tower_service::Service as _;
 use super::*;
 
 /// All that is served. A route that is new, or gone, shows here.
-const SERVED: [(&str, &str); 31] = [
+const SERVED: [(&str, &str); 32] = [
     ("DELETE", "/_jay/buckets/{name}"),
     ("DELETE", "/_jay/buckets/{name}/policy"),
     ("DELETE", "/_jay/quarantine"),
     ("DELETE", "/_jay/tokens/{id}"),
     ("GET", "/_jay/accounts"),
+    ("GET", "/_jay/backups"),
     ("GET", "/_jay/buckets"),
     ("GET", "/_jay/buckets/{name}"),
     ("GET", "/_jay/buckets/{name}/policy"),
