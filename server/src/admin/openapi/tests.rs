@@ -9,9 +9,10 @@ use tower_service::Service as _;
 use super::*;
 
 /// All that is served. A route that is new, or gone, shows here.
-const SERVED: [(&str, &str); 32] = [
+const SERVED: [(&str, &str); 34] = [
     ("DELETE", "/_jay/buckets/{name}"),
     ("DELETE", "/_jay/buckets/{name}/policy"),
+    ("DELETE", "/_jay/connections/{id}"),
     ("DELETE", "/_jay/quarantine"),
     ("DELETE", "/_jay/tokens/{id}"),
     ("GET", "/_jay/accounts"),
@@ -20,6 +21,7 @@ const SERVED: [(&str, &str); 32] = [
     ("GET", "/_jay/buckets/{name}"),
     ("GET", "/_jay/buckets/{name}/policy"),
     ("GET", "/_jay/config"),
+    ("GET", "/_jay/connections"),
     ("GET", "/_jay/metrics"),
     ("GET", "/_jay/openapi.json"),
     ("GET", "/_jay/quarantine"),
