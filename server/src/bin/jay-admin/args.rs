@@ -97,15 +97,15 @@ pub enum Command {
         #[arg(long, requires = "bucket_id")]
         key: Option<String>,
     },
-    /// Makes a full backup on the machine of the server
-    Backup {
-        /// Directory for the backups: an absolute path there
-        #[arg(long, value_name = "DIR")]
-        to: PathBuf,
-        /// Remove all backups but the newest N
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-        keep: Option<u32>,
-    },
+    /// Lists the open connections, and closes them
+    #[command(subcommand)]
+    Connections(Connections),
+    /// Makes and lists full backups on the machine of the server
+    #[command(subcommand)]
+    Backup(Backup),
+    /// Begins a pass of the scrubber, and shows how far it is
+    #[command(subcommand)]
+    Scrub(Scrub),
     /// Takes a snapshot of the index
     Snapshot,
     /// Checks the whole store
@@ -229,6 +229,49 @@ pub enum Buckets {
         /// Its name
         name: String,
     },
+}
+
+#[derive(Subcommand)]
+pub enum Connections {
+    /// Lists the open connections of all ports, and what they do
+    List,
+    /// Closes a connection, and gives up the request under way on it
+    Close {
+        /// Its id, as the list shows it
+        #[arg(long, value_name = "N")]
+        id: u64,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum Backup {
+    /// Makes a backup; the next one copies only what is new
+    Create {
+        /// Directory for the backups: an absolute path on the machine of the server
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+        /// Remove all backups but the newest N
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        keep: Option<u32>,
+    },
+    /// Lists the backups in a directory, the newest first
+    List {
+        /// Directory of the backups: an absolute path on the machine of the server
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum Scrub {
+    /// Begins a pass now, which checks the bytes of a share of everything, from where the last one ended
+    Start {
+        /// Check the bytes of everything
+        #[arg(long)]
+        everything: bool,
+    },
+    /// Shows how far the scrubber is
+    Status,
 }
 
 #[derive(Subcommand)]
