@@ -7,13 +7,14 @@
 use std::{
     collections::HashSet,
     net::{IpAddr, Ipv6Addr},
-    num::NonZeroU32,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use governor::{DefaultKeyedRateLimiter, Quota};
 use jay_engine::Counter;
+
+use crate::config::RateLimit;
 
 /// Most callers whose budgets are kept apart; addresses beyond them share one.
 const CALLERS_MAX: usize = 100_000;
@@ -69,11 +70,10 @@ pub struct Refused {
 }
 
 impl RateLimiter {
-    /// One that lets each caller send `rate` requests per second for long and `burst` at once after a pause.
-    /// No rate, or one of 0 and less: no limit. A burst of 0 and less: twice the rate, at least 1.
-    pub fn new(rate: f64, burst: i64) -> Self {
+    /// One that lets each caller send as much; `None`: as much as they like.
+    pub fn new(limit: Option<RateLimit>) -> Self {
         Self {
-            budgets: Budgets::new(rate, burst),
+            budgets: limit.and_then(Budgets::new),
             refused: Counter::default(),
         }
     }
@@ -105,22 +105,15 @@ impl RateLimiter {
 pub const SWEEP_EVERY: Duration = Duration::from_secs(300);
 
 impl Budgets {
-    fn new(rate: f64, burst: i64) -> Option<Self> {
-        if !(rate.is_finite() && rate > 0.0) {
-            return None;
-        }
-        let burst = match u32::try_from(burst.min(u32::MAX.into())) {
-            Ok(burst) if burst > 0 => burst,
-            // A float beyond the range of the integer becomes its largest value.
-            _ => (2.0 * rate).ceil() as u32,
-        };
-        let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
-        let longest = REFILL_MAX / burst.get();
-        let period = Duration::try_from_secs_f64(1.0 / rate).unwrap_or(longest);
+    fn new(limit: RateLimit) -> Option<Self> {
+        let seconds = 1.0 / limit.per_second;
+        let longest = REFILL_MAX / limit.burst.get();
+        let period = Duration::try_from_secs_f64(seconds).unwrap_or(longest);
         let period = period.clamp(Duration::from_nanos(1), longest);
+        let quota = Quota::with_period(period)?.allow_burst(limit.burst);
         Some(Self {
-            limiter: DefaultKeyedRateLimiter::keyed(Quota::with_period(period)?.allow_burst(burst)),
-            retry_after_seconds: (1.0 / rate).ceil().max(1.0) as u64,
+            limiter: DefaultKeyedRateLimiter::keyed(quota),
+            retry_after_seconds: seconds.ceil().max(1.0) as u64,
             callers_max: CALLERS_MAX,
             told: Mutex::default(),
         })
@@ -165,6 +158,15 @@ impl Budgets {
 mod tests {
     use super::*;
 
+    fn limit(per_second: f64, burst: u32) -> RateLimit {
+        let burst = burst.try_into().unwrap();
+        RateLimit { per_second, burst }
+    }
+
+    fn limiter(per_second: f64, burst: u32) -> RateLimiter {
+        RateLimiter::new(Some(limit(per_second, burst)))
+    }
+
     fn token(id: &str) -> Caller {
         Caller::Token(id.into())
     }
@@ -177,7 +179,7 @@ mod tests {
 
     #[test]
     fn each_caller_has_a_burst_of_its_own() {
-        let limiter = RateLimiter::new(0.001, 3);
+        let limiter = limiter(0.001, 3);
         assert_eq!(allowed(&limiter, &token("a"), 5), 3);
         assert_eq!(allowed(&limiter, &token("b"), 5), 3);
         let address = Caller::address("192.0.2.1".parse().unwrap());
@@ -189,20 +191,17 @@ mod tests {
 
     #[test]
     fn rates_and_bursts_of_every_size_are_understood() {
-        let first = |rate, burst| allowed(&RateLimiter::new(rate, burst), &token("t"), 50);
-        assert_eq!(first(0.0, 1), 50);
-        assert_eq!(first(-1.0, 1), 50);
-        assert_eq!(first(f64::NAN, 1), 50);
-        assert_eq!(first(0.001, 0), 1, "twice the rate, at least one");
-        assert_eq!(first(4.0, -7), 8);
-        assert_eq!(first(1e-300, 2), 2);
-        assert_eq!(first(1e300, i64::MAX), 50);
-        assert_eq!(first(f64::MIN_POSITIVE, i64::MIN), 1);
+        let first = |limiter: RateLimiter| allowed(&limiter, &token("t"), 50);
+        assert_eq!(first(RateLimiter::new(None)), 50);
+        assert_eq!(first(limiter(0.001, 8)), 8);
+        assert_eq!(first(limiter(1e-300, 2)), 2);
+        assert_eq!(first(limiter(1e300, u32::MAX)), 50);
+        assert_eq!(first(limiter(f64::MIN_POSITIVE, 1)), 1);
     }
 
     #[test]
     fn fractions_come_back_in_their_time() {
-        let limiter = RateLimiter::new(2.5, 1);
+        let limiter = limiter(2.5, 1);
         assert_eq!(allowed(&limiter, &token("t"), 2), 1);
         std::thread::sleep(Duration::from_millis(200));
         assert_eq!(allowed(&limiter, &token("t"), 1), 0, "before 400 ms");
@@ -213,7 +212,7 @@ mod tests {
     #[test]
     fn who_is_refused_hears_when_to_come_again() {
         for (rate, expected) in [(0.3, 4), (0.5, 2), (1.0, 1), (100.0, 1)] {
-            let limiter = RateLimiter::new(rate, 1);
+            let limiter = limiter(rate, 1);
             let _ = limiter.check(token("t"));
             let refused = limiter.check(token("t")).unwrap_err();
             assert_eq!(refused.retry_after_seconds, expected, "{rate}");
@@ -231,7 +230,7 @@ mod tests {
     /// Addresses cost an attacker nothing: memory must not follow them.
     #[test]
     fn memory_for_addresses_is_bounded_and_tokens_stay_apart() {
-        let mut budgets = Budgets::new(0.001, 2).unwrap();
+        let mut budgets = Budgets::new(limit(0.001, 2)).unwrap();
         budgets.callers_max = 10;
         for n in 0..100_u32 {
             let _ = budgets.check(Caller::address(std::net::Ipv4Addr::from(n).into()));
@@ -244,12 +243,12 @@ mod tests {
 
     #[test]
     fn a_sweep_forgets_only_full_budgets() {
-        let budgets = Budgets::new(1000.0, 1).unwrap();
+        let budgets = Budgets::new(limit(1000.0, 1)).unwrap();
         let _ = budgets.check(token("t"));
         std::thread::sleep(Duration::from_millis(20));
         budgets.sweep();
         assert!(budgets.limiter.is_empty());
-        let budgets = Budgets::new(0.001, 1).unwrap();
+        let budgets = Budgets::new(limit(0.001, 1)).unwrap();
         let _ = budgets.check(token("t"));
         budgets.sweep();
         assert!(budgets.check(token("t")).is_err());

@@ -3,23 +3,18 @@
 //!
 //! `serve` reserves a [`Port`], and hands it with a [`Front`] to [`Port::serve`], which runs until it is
 //! told to stop. Each connection is one task; [`connection`] drives it and holds its deadlines, [`body`]
-//! is what a front reads and what goes back, [`record`] the log line, [`tls`] what is around it all where a
-//! certificate is configured. Absent on purpose: routing, and anything about buckets.
+//! is what a front reads and what goes back, [`record`] the log line, [`connections`] the list of all that are open,
+//! [`tls`] what is around it all where a certificate is configured. Absent on purpose: routing, and anything about buckets.
 
 mod body;
 mod client;
 mod connection;
+mod connections;
 mod record;
 mod stream;
 pub mod tls;
 
-use std::{
-    convert::Infallible,
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
@@ -28,13 +23,18 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use self::{stream::Stream, tls::Tls};
+use self::{connection::Link, connections::Open, stream::Stream, tls::Tls};
 use crate::{
     config::{ListenAddr, TrustedProxies},
     metrics::{Metrics, PortMetrics},
 };
 
-pub use self::{body::RequestBody, record::RequestContext};
+pub use self::{
+    body::RequestBody,
+    connection::Phase,
+    connections::{Connection, Connections},
+    record::{RequestContext, Window},
+};
 
 /// Most bytes of a request's head; longer ones (the last read is not counted) are answered with 431. Also
 /// the size of one read.
@@ -91,6 +91,8 @@ pub struct Edge {
     pub proxies: TrustedProxies,
     /// Where requests and connections are counted.
     pub metrics: Arc<Metrics>,
+    /// Those that are open.
+    pub connections: Arc<Connections>,
 }
 
 /// Answers requests: the S3 front or the admin front.
@@ -205,6 +207,7 @@ impl Listening {
         let slots = Arc::new(Semaphore::new(limits.connections_max));
         let stop_timeout = limits.stop_timeout;
         let shared = Arc::new(Shared {
+            name: self.name,
             front,
             limits,
             metrics: self.edge.metrics.port(self.name),
@@ -231,6 +234,7 @@ impl Listening {
 
 /// What the connections of one port have in common.
 struct Shared<F> {
+    name: &'static str,
     front: F,
     limits: Limits,
     edge: Edge,
@@ -306,7 +310,7 @@ async fn accept<F: Front>(
                 pause = ACCEPT_PAUSE.0;
                 let shared = shared.clone();
                 connections.spawn(async move {
-                    accepted(stream, peer.ip().to_canonical(), shared).await;
+                    accepted(stream, peer, shared).await;
                     drop(slot);
                 });
             }
@@ -326,10 +330,26 @@ async fn accept<F: Front>(
     }
 }
 
-async fn accepted<F: Front>(stream: TcpStream, peer: IpAddr, shared: Arc<Shared<F>>) {
+/// Serves a connection until it ends or is closed from outside.
+async fn accepted<F: Front>(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared<F>>) {
     // Fails only when the client is gone already, which the first read will tell.
     let _ = stream.set_nodelay(true);
-    let _open = shared.metrics.connection();
+    let _counted = shared.metrics.connection();
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let is_tls = shared.edge.tls.is_some();
+    let link = Link::new(&shared.limits);
+    let open = shared
+        .edge
+        .connections
+        .open(shared.name, peer, is_tls, link);
+    tokio::select! {
+        () = serve(stream, &open, shared) => {}
+        () = open.is_closed() => {}
+    }
+}
+
+async fn serve<F: Front>(stream: TcpStream, open: &Open, shared: Arc<Shared<F>>) {
+    let peer = open.peer();
     let stream = match &shared.edge.tls {
         None => Stream::Plain(stream),
         Some(tls) => match handshake(tls, stream, &shared).await {
@@ -341,7 +361,7 @@ async fn accepted<F: Front>(stream: TcpStream, peer: IpAddr, shared: Arc<Shared<
             }
         },
     };
-    connection::drive(stream, peer, shared).await;
+    connection::drive(stream, peer, open.link(), shared).await;
 }
 
 /// Shakes hands, unless that takes too long or the port stops meanwhile.

@@ -15,12 +15,12 @@ mod self_signed;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use jay_server::config;
+use clap::{CommandFactory as _, Parser as _};
+use jay_server::{args::with_double_dashes, config};
 
 fn main() -> ExitCode {
     leave_no_core_files();
-    let args = config::args::with_double_dashes(std::env::args_os(), &["config-file"]);
+    let args = with_double_dashes(std::env::args_os(), &cli::Cli::command());
     match cli::Cli::parse_from(args).run() {
         Ok(code) => code,
         Err(error) => {

@@ -1,5 +1,7 @@
 """The admin API and jay-admin, against a running server: accounts, access keys, links, policies, and what must not happen."""
 
+import datetime
+import http.client
 import json
 import os
 import pty
@@ -18,7 +20,7 @@ import botocore.config
 import botocore.exceptions
 import pytest
 
-from jay_testing import JAY, Client, Server, clean_environment
+from jay_testing import JAY, Client, Server, clean_environment, files_below, read_answer
 
 JAY_ADMIN = JAY.with_name("jay-admin")
 TOKEN = "an-admin-token-of-these-tests-32+bytes"
@@ -299,18 +301,22 @@ def test_the_new_commands(server, account, tmp_path):
     assert admin(server, "buckets", "delete", "cli-bucket") == "Bucket deleted.\n"
     assert json.loads(admin(server, "snapshot"))["rows"] > 0
     assert json.loads(admin(server, "fsck", "-fast"))["clean"] is True
-    backup = json.loads(admin(server, "backup", "-to", str(tmp_path / "backups")))
-    assert backup["backup"]["name"] and (tmp_path / "backups").is_dir()
-    assert "scrub" in json.loads(admin(server, "upkeep"))
+    backups = str(tmp_path / "backups")
+    backup = json.loads(admin(server, "backup", "create", "-to", backups))["backup"]
+    assert json.loads(admin(server, "backup", "list", "-from", backups)) == {"backups": [backup], "unreadable": []}
+    assert "(400)" in admin(server, "backup", "list", "-from", str(tmp_path), code=1)
+    assert "(400)" in admin(server, "backup", "list", "-from", "backups", code=1)
+    assert json.loads(admin(server, "upkeep"))["scrub"]["round_hours"] == 60
     shown = {row["variable"]: row for row in json.loads(admin(server, "config"))}
     assert shown["JAY_ADMIN_ADDR"]["value"] == f"127.0.0.1:{server.admin_port}"
     assert SECRET not in json.dumps(shown) and TOKEN not in json.dumps(shown)
 
 
-def test_tables_are_for_terminals(server, account):
+def on_terminal(server: Server, *arguments: str) -> str:
+    """What jay-admin shows there."""
     main, terminal = pty.openpty()
     environment = clean_environment() | {"JAY_ADMIN_TOKEN": TOKEN, "TERM": "xterm"}
-    command = [JAY_ADMIN, "-addr", f"http://localhost:{server.admin_port}", "list-accounts"]
+    command = [JAY_ADMIN, "-addr", f"http://localhost:{server.admin_port}", *arguments]
     done = subprocess.run(command, env=environment, stdout=terminal, stderr=subprocess.PIPE, timeout=60)
     os.close(terminal)
     shown = b""
@@ -318,7 +324,20 @@ def test_tables_are_for_terminals(server, account):
         shown += piece
     os.close(main)
     assert done.returncode == 0, done.stderr
-    assert b"account_id" in shown and account["account_id"].encode() in shown and b"{" not in shown
+    return shown.decode()
+
+
+def test_tables_are_for_terminals(server, account, tmp_path):
+    shown = on_terminal(server, "list-accounts")
+    assert "account_id" in shown and account["account_id"] in shown and "{" not in shown
+    shown = on_terminal(server, "connections", "list")
+    assert "operation" in shown and "ListConnections" in shown and "{" not in shown
+    made_backup = json.loads(admin(server, "backup", "create", "-to", str(tmp_path / "b")))["backup"]
+    (tmp_path / "b/manifests/20000101-000000.manifest").write_text("not one")
+    shown = on_terminal(server, "backup", "list", "-from", str(tmp_path / "b"))
+    assert made_backup["name"] in shown and "why" in shown and "{" not in shown
+    shown = on_terminal(server, "scrub", "status")
+    assert "bytes_total" in shown and "last_round" in shown and "{" not in shown
 
 
 def read_some(file: int) -> bytes:
@@ -475,6 +494,117 @@ def test_buckets_are_counted_limited_and_removed(server, account, token):
     assert ask(server, "GET", "buckets/made-by-us")[0] == 404
 
 
+def connections(server: Server, **like) -> list[dict]:
+    """Those that are open and are like this."""
+    listed = json.loads(admin(server, "connections", "list"))
+    return [entry for entry in listed if like.items() <= entry.items()]
+
+
+def wait_for(what, seconds: float = 10):
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, "it did not come to be"
+        time.sleep(0.05)
+    return found
+
+
+@pytest.mark.parametrize("operation", ["PutObject", "UploadPart"])
+def test_a_stalled_upload_is_seen_and_closed(server, token, bucket, operation):
+    client, s3 = Client(server.port, token["token_id"], token["secret"]), boto(server, token)
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="parts")["UploadId"]
+    path, query = {"PutObject": ("/stalled", ""), "UploadPart": ("/parts", f"partNumber=1&uploadId={upload}")}[operation]
+    before = files_below(server.data_dir / "objects")
+    with client.socket() as stream:
+        # More than what stays in memory, and a tenth of what was announced.
+        head = client.head_bytes("PUT", f"/{bucket}{path}", query, headers={"content-length": "4000000"})
+        stream.sendall(head + b"x" * 400_000)
+        sent, peer = len(head) + 400_000, "{}:{}".format(*stream.getsockname())
+        [seen] = wait_for(lambda: connections(server, peer=peer, waits_for="body", bytes_in=sent))
+        assert {name: seen[name] for name in ["port", "client", "tls", "state", "operation", "bucket", "token_id"]} == {
+            "port": "s3", "client": "127.0.0.1", "tls": False, "state": "request", "operation": operation, "bucket": bucket,
+            "token_id": token["token_id"],
+        }  # fmt: skip
+        assert (seen["requests"], seen["bytes_out"]) == (0, 0)
+        assert seen["opened_at"] <= seen["since"] <= seen["waits_since"]
+        assert admin(server, "connections", "close", "-id", str(seen["id"])) == "Connection closed.\n"
+        assert read_answer(stream) is None
+    wait_for(lambda: not connections(server, id=seen["id"]))
+    assert "(404)" in admin(server, "connections", "close", "--id", str(seen["id"]), code=1)
+    assert ask(server, "GET", f"buckets/{bucket}")[1]["object_count"] == 0
+    assert "Parts" not in s3.list_parts(Bucket=bucket, Key="parts", UploadId=upload)
+    assert files_below(server.data_dir / "objects") == before
+    lines = [json.loads(line) for line in server.log.read_text().splitlines() if f'"{bucket}"' in line]
+    [line] = [line for line in lines if line.get("operation") == operation]
+    assert line["aborted"] is True and line["token_id"] == token["token_id"]
+
+
+def test_connections_that_rest_and_the_own_one_are_listed(server, token, bucket):
+    client = Client(server.port, token["token_id"], token["secret"])
+    assert client.request("HEAD", f"/{bucket}").status == 200
+    assert client.request("PUT", f"/{bucket}/k", body=b"12345").status == 200
+    peer = "{}:{}".format(*client.connection.sock.getsockname())
+    [resting] = wait_for(lambda: connections(server, peer=peer, state="idle"))
+    assert resting["requests"] == 2 and resting["bytes_in"] > 5 and resting["bytes_out"] > 0
+    nothing = ["operation", "bucket", "token_id", "waits_for", "waits_since"]
+    assert [resting[name] for name in nothing] == [None] * len(nothing)
+    [own] = connections(server, port="admin", operation="ListConnections", state="request")
+    assert own["id"] > resting["id"] and own["token_id"] is None
+    assert ask(server, "DELETE", "connections/first")[0] == 400
+    # Whoever was closed while it rested comes again.
+    assert call(server, "DELETE", f"/_jay/connections/{resting['id']}")[::2] == (204, b"")
+    wait_for(lambda: not connections(server, peer=peer))
+    with pytest.raises((http.client.BadStatusLine, ConnectionError)):
+        client.request("HEAD", f"/{bucket}/k")
+    assert client.request("HEAD", f"/{bucket}/k").status == 200
+
+
+def test_connections_tell_who_is_behind_a_proxy_and_what_takes_long(new_server):
+    server = new_server(JAY_ADMIN_TOKEN=TOKEN, JAY_SIGNING_SECRET=SECRET, JAY_TRUST_PROXY_HEADERS="true").start()
+    with socket.create_connection(("127.0.0.1", server.port)) as stream:
+        stream.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n")
+        [seen] = wait_for(lambda: connections(server, port="s3", requests=1))
+        assert seen["client"] == "203.0.113.9" and seen["peer"].startswith("127.0.0.1:")
+    # An operation of the admin API is told before it answers.
+    with socket.create_connection(("127.0.0.1", server.admin_port)) as stream:
+        head = f"POST /_jay/accounts HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 9\r\n\r\n"
+        stream.sendall(head.encode())
+        [seen] = wait_for(lambda: connections(server, operation="CreateAccount"))
+        assert seen["port"] == "admin" and seen["waits_for"] == "body"
+
+
+def test_a_scrub_is_started_and_watched(new_server):
+    server = new_server(
+        JAY_ADMIN_TOKEN=TOKEN, JAY_SIGNING_SECRET=SECRET, JAY_SCRUB_BYTES_PER_SEC="2000000", JAY_SCRUB_INTERVAL_HOURS="12",
+    ).start()  # fmt: skip
+    account = made(server, "accounts", {"name": "a"})
+    made(server, "buckets", {"name": "full", "account_id": account["account_id"]})
+    token = made(server, "tokens", {"account_id": account["account_id"], "name": "t"})
+    s3 = boto(server, token)
+    for n in range(20):
+        s3.put_object(Bucket="full", Key=f"{n}", Body=os.urandom(300_000))
+    status = wait_for(lambda: (found := json.loads(admin(server, "scrub", "status")))["next_pass_at"] and found)
+    assert (status["objects_total"], status["bytes_total"], status["pass"], status["wanted"]) == (20, 6_000_000, None, None)
+    began = time.time()
+    started = json.loads(admin(server, "scrub", "start", "-everything"))
+    assert started["wanted"] == "everything" or started["pass"]["extent"] == "everything"
+    told = []
+    while (now := ask(server, "GET", "upkeep")[1]["scrub"])["last_round"] is None:
+        told += [now["pass"]] if now["pass"] else []
+        assert now["pass"] or now["wanted"]
+        time.sleep(0.1)
+    assert {entry["extent"] for entry in told} == {"everything"}
+    assert any(0.2 < entry["done"] < 0.8 and 0 < entry["bytes"] < 6_000_000 for entry in told), told
+    assert [entry["bytes"] for entry in told] == sorted(entry["bytes"] for entry in told)
+    last = now["last_round"]
+    assert (last["objects"], last["bytes"], last["damaged"], last["errors"]) == (20, 6_000_000, 0, 0)
+    assert now["pass"] is None and now["wanted"] is None and now["round"] is None
+    due = datetime.datetime.fromisoformat(now["next_pass_at"].replace("Z", "+00:00")).timestamp()
+    assert began + 12 * 3600 - 5 < due < time.time() + 12 * 3600
+    status, answer = ask(server, "POST", "scrub")
+    assert status == 202 and answer["objects_total"] == 20
+    assert ask(server, "POST", "scrub", {"all": True})[0] == 400
+
+
 def test_usage_of_a_bucket_on_the_s3_port(server, token, bucket, account):
     client = Client(server.port, token["token_id"], token["secret"])
     client.request("PUT", f"/{bucket}/k", body=b"12345")
@@ -529,7 +659,7 @@ def test_the_document_describes_what_is_served(server):
         for method, operation in methods.items():
             assert operation["operationId"] and (operation.get("summary") or operation.get("description"))
             # Without a body, and for names that are not there: never a failure of the server.
-            if method == "post" and path.endswith(("/fsck", "/snapshots")):
+            if method == "post" and path.endswith(("/fsck", "/scrub", "/snapshots")):
                 continue
             status, headers, text = call(server, method.upper(), re.sub(r"{\w+}", "no-such-name", path))
             assert status in (200, 204, 400, 404), (method, path, status, text)

@@ -163,6 +163,20 @@ def test_prometheus_reads_them(new_server):
     assert info.value == 1 and info.labels["version"]
 
 
+def test_all_syncs_are_timed(new_server):
+    server = new_server().start()
+    before = prometheus(server)
+    assert server.client().request("PUT", "/default/large", body=os.urandom(300_000)).status == 200
+    after = prometheus(server)
+
+    def more(family: str) -> float:
+        return value(after[family], f"{family}_count") - value(before[family], f"{family}_count")
+
+    assert more("jay_log_sync_seconds") >= 1
+    # Those of its file and of its directory.
+    assert more("jay_fsync_seconds") >= more("jay_log_sync_seconds") + 2
+
+
 def test_metrics_ask_for_the_admin_token_unless_public(new_server):
     server = new_server("private").start()
     for token in [None, "wrong", server.credentials()["secret_access_key"]]:

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -103,6 +104,18 @@ def test_the_operator_sees_and_ends_a_quarantine(damaged):
     assert status == 404 and "photo" in answer["error"]
     status, state = admin(server, "GET", "upkeep")
     assert status == 200 and state["objects_quarantined"] == 1 and state["scrub"]["round_hours"] == 60
+
+
+def test_the_operator_has_everything_read_now(damaged):
+    server, _, body, _ = damaged
+    status, scrub = admin(server, "POST", "scrub", {"everything": True})
+    assert status == 202 and scrub["last_round"] is None
+    deadline = time.monotonic() + 20
+    while (scrub := admin(server, "GET", "scrub")[1])["last_round"] is None:
+        assert time.monotonic() < deadline, scrub
+        time.sleep(0.05)
+    assert scrub["last_round"]["damaged"] == 1 and scrub["last_round"]["bytes"] == len(body)
+    assert [entry["key"] for entry in admin(server, "GET", "quarantine")[1]] == ["photo"]
 
 
 @pytest.mark.weakness(6)

@@ -3,16 +3,17 @@
 //! Written by the steps of the engine without a lock, read by whoever shows it.
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Upper bounds of [`Counters::batch_transactions`].
 const BATCH_BOUNDS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096];
-/// Upper bounds of [`Counters::log_sync_micros`], in microseconds.
+/// Upper bounds of the durations of syncs, in microseconds.
 const SYNC_BOUNDS: &[u64] = &[
     50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
     1_000_000, 5_000_000,
@@ -27,8 +28,8 @@ pub struct Counters {
     pub objects_quarantined: Counter,
     /// Whole reads whose SHA-256 was checked on top of the sums of their blocks.
     pub reads_sampled: Counter,
-    /// Syncs of files and directories that failed.
-    pub fsync_failures: Arc<Counter>,
+    /// All syncs of files and directories, those of the log too.
+    pub syncs: Arc<Syncs>,
     /// Bytes that were written to the log.
     pub log_bytes: Counter,
     /// How many transactions each batch of the log held.
@@ -44,17 +45,45 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// All at zero; failed syncs are counted elsewhere, by the disk.
-    pub(crate) fn new(fsync_failures: Arc<Counter>) -> Self {
+    /// All at zero; `syncs` are counted elsewhere, by the disk.
+    pub(crate) fn new(syncs: Arc<Syncs>) -> Self {
         Self {
             checksum_failures: Counter::default(),
             objects_quarantined: Counter::default(),
             reads_sampled: Counter::default(),
-            fsync_failures,
+            syncs,
             log_bytes: Counter::default(),
             batch_transactions: Histogram::new(BATCH_BOUNDS),
             log_sync_micros: Histogram::new(SYNC_BOUNDS),
         }
+    }
+}
+
+/// What came of syncing files and directories.
+#[derive(Debug)]
+pub struct Syncs {
+    /// Those that failed.
+    pub failures: Counter,
+    /// How long each took, in microseconds.
+    pub micros: Histogram,
+}
+
+impl Default for Syncs {
+    fn default() -> Self {
+        Self {
+            failures: Counter::default(),
+            micros: Histogram::new(SYNC_BOUNDS),
+        }
+    }
+}
+
+impl Syncs {
+    /// Syncs, and counts that.
+    pub(crate) fn count(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let began = Instant::now();
+        let synced = sync();
+        self.micros.record_micros(began.elapsed());
+        synced.inspect_err(|_| self.failures.increase())
     }
 }
 

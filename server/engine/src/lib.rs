@@ -57,7 +57,7 @@ pub use crate::{
         Action, Caller, Reason, SigningKey,
         link::{LINK_SECONDS_MAX, Link},
     },
-    counters::{Counter, Counters, Gauges, Histogram},
+    counters::{Counter, Counters, Gauges, Histogram, Syncs},
     engine::{Engine, EngineConfig, Memory, OpenError, ScrubStatus, accept_loss, fsck, store_id},
     error::{Error, ErrorKind, Result},
     maintenance::{
@@ -65,7 +65,7 @@ pub use crate::{
         backup::{BackupError, BackupOptions, BackupReport, Progress as BackupProgress},
         fsck::{Finding, FindingKind, Findings, FsckPhase, FsckProgress, FsckReport},
         schedule::UpkeepConfig,
-        scrub::ScrubConfig,
+        scrub::{ScrubConfig, ScrubExtent, ScrubPass},
         snapshot::SnapshotInfo,
         verify::Depth,
     },

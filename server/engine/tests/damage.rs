@@ -12,7 +12,7 @@ use std::{
 use jay_engine::{
     BucketName, ByteRange, Caller, CompleteOptions, CompletedPart, CopyOptions, CopySource, Engine,
     EngineConfig, Error, ErrorKind, ListOptions, ObjectReader, PartOptions, PutOptions,
-    ReadConditions, ScrubConfig, Select, UploadOptions,
+    ReadConditions, ScrubConfig, ScrubExtent, Select, UploadOptions,
 };
 
 use self::store::{SECRET, key, let_in, make_bucket, read};
@@ -449,6 +449,54 @@ async fn the_scrubber_goes_on_after_a_restart_where_it_was() {
         }
     }
     panic!("the last body was never read");
+}
+
+#[tokio::test]
+async fn a_scrub_that_is_asked_for_checks_everything_now_and_tells_how_far_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut slowly = config(dir.path());
+    slowly.upkeep.scrub_bytes_per_second = Some(1 << 20);
+    let store = Store::open(slowly).await;
+    let bodies: Vec<Vec<u8>> = (0..20).map(|i| body(i, 100_000)).collect();
+    for (i, body) in bodies.iter().enumerate() {
+        store.put(&format!("k{i:02}"), body).await;
+    }
+    store.flip(&bodies[3], 200);
+    store.flip(&bodies[19], 99_000);
+    let status = async || store.engine.scrub_status().await.unwrap();
+    wait_for(async || status().await.next_pass_in.is_some()).await;
+    let before = status().await;
+    assert_eq!((before.objects, before.bytes), (20, 2_000_000));
+    assert!(before.pass.is_none() && before.wanted.is_none() && before.last.ended.0 == 0);
+
+    // A share first, which gives way to everything.
+    store.engine.start_scrub(ScrubExtent::Share);
+    wait_for(async || status().await.wanted.is_none()).await;
+    store.engine.start_scrub(ScrubExtent::Everything);
+    // A share would be nothing more.
+    store.engine.start_scrub(ScrubExtent::Share);
+    wait_for(async || status().await.wanted.is_none()).await;
+    let mut told = Vec::new();
+    while let Some(pass) = status().await.pass {
+        assert_eq!(pass.extent, ScrubExtent::Everything);
+        assert_eq!(pass.seen.objects, pass.round.objects);
+        told.push((pass.done, pass.seen.objects, pass.seen.damaged));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(told.is_sorted(), "{told:?}");
+    assert!(
+        told.iter().any(|(done, ..)| *done > 0.2 && *done < 0.8),
+        "{told:?}"
+    );
+    assert!(
+        told.iter()
+            .any(|(_, objects, damaged)| *objects > 5 && *damaged == 1)
+    );
+    let after = status().await;
+    assert_eq!((after.last.objects, after.last.bytes), (18, 1_800_000));
+    assert_eq!((after.last.damaged, after.last.errors), (2, 0));
+    assert!(after.wanted.is_none() && after.round.began.0 == 0);
+    assert_eq!(store.quarantined().await, ["k03", "k19"]);
 }
 
 #[tokio::test]

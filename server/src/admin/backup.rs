@@ -2,24 +2,24 @@
 //! `jay backup --json`.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use axum::Extension;
-use http::Response;
+use http::{Response, StatusCode};
 use jay_engine::{
     BackupOptions, BackupProgress, BackupReport,
     maintenance::backup::{self, RestoreReport, UnreadableBackup, VerifyReport},
 };
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api, Body,
     error::{Error, ErrorAnswer},
-    input::Input,
-    job, time,
+    input::{Input, Parameters},
+    job, json, time,
 };
 use crate::credentials;
 
@@ -48,6 +48,16 @@ impl CreateBackup {
     }
 }
 
+/// Where to look for backups.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Directory {
+    /// An absolute path on the machine of the server.
+    #[param(value_type = String)]
+    from: PathBuf,
+}
+
 /// How far a backup is.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[allow(missing_docs)] // as the engine says
@@ -60,7 +70,7 @@ pub struct Progress {
 }
 
 /// A backup.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)] // as the engine says
 pub struct Backup {
     pub name: String,
@@ -77,7 +87,7 @@ pub struct Backup {
 }
 
 /// A body that is damaged or missing.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)] // as the engine says
 pub struct Damage {
     pub what: String,
@@ -98,7 +108,7 @@ pub struct Created {
 }
 
 /// The backups in a directory.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[allow(missing_docs)] // as the engine says
 pub struct Listed {
     pub backups: Vec<Backup>,
@@ -145,11 +155,7 @@ pub(super) async fn create(
     Input(asked): Input<CreateBackup>,
 ) -> Result<Response<Body>, Error> {
     let engine = api.engine;
-    if !asked.to.is_absolute() {
-        return Err(Error::bad_request(
-            "to must be an absolute path on the machine of the server",
-        ));
-    }
+    must_be_absolute("to", &asked.to)?;
     if asked.keep == Some(0) {
         return Err(Error::bad_request("keep must be at least 1"));
     }
@@ -173,6 +179,30 @@ pub(super) async fn create(
         );
         Ok::<_, backup::BackupError>(Created::from(report))
     }))
+}
+
+/// The backups in a directory, the newest first.
+#[utoipa::path(get, path = "/_jay/backups", operation_id = "ListBackups", params(Directory),
+    responses((status = 200, body = Listed), (status = "default", body = ErrorAnswer)))]
+pub(super) async fn list(
+    Parameters(Directory { from }): Parameters<Directory>,
+) -> Result<Response<Body>, Error> {
+    must_be_absolute("from", &from)?;
+    let listed = tokio::task::spawn_blocking(move || backup::list(&from)).await;
+    let listed = listed
+        .map_err(|error| Error::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?
+        // The directory is the caller's choice.
+        .map_err(|error| Error::bad_request(error.to_string()))?;
+    Ok(json(StatusCode::OK, &Listed::from(listed)))
+}
+
+fn must_be_absolute(name: &str, path: &Path) -> Result<(), Error> {
+    match path.is_absolute() {
+        true => Ok(()),
+        false => Err(Error::bad_request(format!(
+            "{name} must be an absolute path on the machine of the server"
+        ))),
+    }
 }
 
 impl From<&BackupProgress> for Progress {

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::{
     Api, Body,
     error::{Error, ErrorAnswer},
-    input::{self, Raw},
+    input::Optional,
     job,
 };
 
@@ -183,12 +183,8 @@ impl From<FsckReport> for Report {
         (status = "default", body = ErrorAnswer)))]
 pub(super) async fn check(
     Extension(api): Extension<Api>,
-    Raw(body): Raw,
+    Optional(asked): Optional<Check>,
 ) -> Result<Response<Body>, Error> {
-    let asked: Check = match &*body {
-        [] => Check::default(),
-        body => input::parse(body)?,
-    };
     let engine = api.engine;
     Ok(job::start(move |progress| {
         let mut told = Instant::now();

@@ -17,6 +17,9 @@ pub(super) struct Raw(pub(super) Bytes);
 /// A body of JSON, whatever its Content-Type says.
 pub(super) struct Input<T>(pub(super) T);
 
+/// A body of JSON, or none.
+pub(super) struct Optional<T>(pub(super) T);
+
 /// The one variable of the path.
 pub(super) struct Name(pub(super) String);
 
@@ -51,6 +54,18 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Input<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
         let Raw(body) = Raw::from_request(request, state).await?;
         parse(&body).map(Self)
+    }
+}
+
+impl<S: Sync, T: DeserializeOwned + Default> FromRequest<S> for Optional<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
+        let Raw(body) = Raw::from_request(request, state).await?;
+        match &*body {
+            [] => Ok(Self(T::default())),
+            body => parse(body).map(Self),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod attempts;
 pub mod backup;
 mod body;
 mod bucket;
+mod connection;
 mod error;
 pub mod fsck;
 mod health;
@@ -38,7 +39,7 @@ use self::{
     error::Error,
 };
 use crate::{
-    listener::{Front, RequestBody, RequestContext},
+    listener::{Connections, Front, RequestBody, RequestContext, Window},
     metrics::Sources,
     planted::{self, Fault},
 };
@@ -58,6 +59,8 @@ pub struct Settings {
     pub config: serde_json::Value,
     /// Where the counters are.
     pub metrics: Sources,
+    /// Those that are open, on all ports.
+    pub connections: Arc<Connections>,
     /// `/metrics` asks for no token.
     pub metrics_public: bool,
 }
@@ -76,6 +79,7 @@ pub struct Admin {
 struct Api {
     engine: Engine,
     settings: Arc<Settings>,
+    window: Window,
 }
 
 impl Admin {
@@ -99,8 +103,11 @@ impl Admin {
         };
         self.must_be_operator(request.headers(), &token, context)?;
         must_be_meant(request.headers(), &engine)?;
-        let settings = self.settings.clone();
-        request.extensions_mut().insert(Api { engine, settings });
+        request.extensions_mut().insert(Api {
+            engine,
+            settings: self.settings.clone(),
+            window: context.window(),
+        });
         let Ok(response) = self.router.clone().call(request).await;
         context.operation = openapi::operation_of(&response);
         Ok(response)

@@ -17,8 +17,8 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Api, Body, Error, account, backup, bucket, error::ErrorAnswer, fsck, json, metrics, not_found,
-    policy, presign, quarantine, token, upkeep,
+    Api, Body, Error, account, backup, bucket, connection, error::ErrorAnswer, fsck, json, metrics,
+    not_found, policy, presign, quarantine, token, upkeep,
 };
 
 /// Routes, and what they are called.
@@ -40,9 +40,12 @@ static API: LazyLock<(Router, utoipa::openapi::OpenApi)> = LazyLock::new(|| {
         .routes(routes!(quarantine::list, quarantine::purge))
         .routes(routes!(quarantine::revalidate))
         .routes(routes!(metrics::show))
+        .routes(routes!(connection::list))
+        .routes(routes!(connection::close))
         .routes(routes!(upkeep::status))
+        .routes(routes!(upkeep::scrub, upkeep::start_scrub))
         .routes(routes!(upkeep::take_snapshot))
-        .routes(routes!(backup::create))
+        .routes(routes!(backup::create, backup::list))
         .routes(routes!(fsck::check))
         .split_for_parts()
 });
@@ -83,9 +86,9 @@ impl Modify for Bearer {
     }
 }
 
-/// The path of the route that has answered, and the method of the request.
+/// The name of the operation that has answered.
 #[derive(Clone)]
-struct Answered(MatchedPath, http::Method);
+struct Answered(&'static str);
 
 /// All routes of the API.
 pub(super) fn router() -> Router {
@@ -97,12 +100,15 @@ pub(super) fn router() -> Router {
 }
 
 async fn note_route(request: Request, next: Next) -> AxumResponse {
-    let path = request.extensions().get::<MatchedPath>().cloned();
-    let method = request.method().clone();
-    let mut response = next.run(request).await;
-    if let Some(path) = path {
-        response.extensions_mut().insert(Answered(path, method));
+    let operation = request.extensions().get().map_or("", |path: &MatchedPath| {
+        let place = (path.as_str(), request.method().to_string());
+        OPERATIONS.get(&place).copied().unwrap_or_default()
+    });
+    if let Some(api) = request.extensions().get::<Api>() {
+        api.window.show(operation);
     }
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(Answered(operation));
     response
 }
 
@@ -112,11 +118,8 @@ async fn not_allowed() -> Error {
 
 /// The name of the operation that gave this answer, or "" when none did.
 pub(super) fn operation_of(response: &AxumResponse) -> &'static str {
-    let Some(Answered(path, method)) = response.extensions().get() else {
-        return "";
-    };
-    let place = (path.as_str(), method.to_string());
-    OPERATIONS.get(&place).copied().unwrap_or_default()
+    let answered = response.extensions().get();
+    answered.map_or("", |Answered(operation)| operation)
 }
 
 fn operations(

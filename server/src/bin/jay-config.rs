@@ -13,11 +13,13 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
-use jay_server::config::{
-    Config, Environment, Values,
+use jay_server::{
     args::with_double_dashes,
-    convert::{Converted, env_to_yaml, yaml_to_env},
-    read_file, show, validate,
+    config::{
+        Config, Environment, Values,
+        convert::{Converted, env_to_yaml, yaml_to_env},
+        read_file, show, validate,
+    },
 };
 
 /// Checks, converts and shows the settings of jay.
@@ -67,10 +69,7 @@ struct Files {
 }
 
 fn main() -> ExitCode {
-    let args = with_double_dashes(
-        std::env::args_os(),
-        &["input", "output", "config-file", "json", "help"],
-    );
+    let args = with_double_dashes(std::env::args_os(), &Cli::command());
     let done = match Cli::try_parse_from(args) {
         Ok(cli) => run(cli.command),
         Err(error) => return explain(&error),

@@ -22,7 +22,7 @@ use crate::{
     config::{self, Config},
     credentials::Credentials,
     limits::{self, RateLimiter},
-    listener::{Edge, Front, Limits, Port, RequestBody, RequestContext, tls::Tls},
+    listener::{Connections, Edge, Front, Limits, Port, RequestBody, RequestContext, tls::Tls},
     log,
     metrics::{Metrics, Sources},
     s3::{self, S3},
@@ -89,6 +89,7 @@ async fn serve(args: &ServeArgs, config: Config) -> anyhow::Result<()> {
         tls: tls(args, &config)?,
         proxies: config.trusted_proxies.clone(),
         metrics: metrics.clone(),
+        connections: Arc::default(),
     };
     let limiter = rate_limiter(&config);
     let sources = Sources {
@@ -97,7 +98,10 @@ async fn serve(args: &ServeArgs, config: Config) -> anyhow::Result<()> {
     };
     let (stop_admin, admin_stop) = watch::channel(false);
     let admin = tokio::spawn(admin_port.listen(edge.clone())?.serve(
-        Admin::new(health.clone(), admin_settings(&config, sources)),
+        Admin::new(
+            health.clone(),
+            admin_settings(&config, sources, edge.connections.clone()),
+        ),
         Limits::new(ADMIN_CONNECTIONS_MAX, ADMIN_STOP_TIMEOUT),
         admin_stop,
     ));
@@ -167,10 +171,7 @@ fn tls(args: &ServeArgs, config: &Config) -> anyhow::Result<Option<Arc<Tls>>> {
 
 /// The limiter of all fronts, swept now and then.
 fn rate_limiter(config: &Config) -> Arc<RateLimiter> {
-    let (rate, burst) = config
-        .rate_limit
-        .map_or((0.0, 0), |limit| (limit.per_second, limit.burst.into()));
-    let limiter = Arc::new(RateLimiter::new(rate, burst));
+    let limiter = Arc::new(RateLimiter::new(config.rate_limit));
     let swept = limiter.clone();
     tokio::spawn(async move {
         loop {
@@ -182,7 +183,11 @@ fn rate_limiter(config: &Config) -> Arc<RateLimiter> {
 }
 
 /// What the admin port is told.
-fn admin_settings(config: &Config, metrics: Sources) -> admin::Settings {
+fn admin_settings(
+    config: &Config,
+    metrics: Sources,
+    connections: Arc<Connections>,
+) -> admin::Settings {
     let local = || {
         format!(
             "{}://{}",
@@ -199,6 +204,7 @@ fn admin_settings(config: &Config, metrics: Sources) -> admin::Settings {
         region: config.region_or_default().to_owned(),
         config: serde_json::to_value(&config.shown).unwrap_or_default(),
         metrics,
+        connections,
         metrics_public: config.metrics_public,
     }
 }

@@ -1,6 +1,6 @@
 //! From texts of settings to what they mean, and what only several settings together make wrong.
 
-use std::{fmt, time::Duration};
+use std::{fmt, num::NonZeroU32, time::Duration};
 
 use jay_engine::{BucketName, ScrubConfig, UpkeepConfig};
 use tracing::level_filters::LevelFilter;
@@ -73,10 +73,13 @@ pub fn rate_limit(values: &Values) -> Result<Option<RateLimit>, ConfigError> {
     }
     let burst = match burst {
         // A float that is too large becomes the largest number.
-        ..=0 => ((per_second * 2.0) as u32).max(1),
+        ..=0 => (per_second * 2.0) as u32,
         _ => u32::try_from(burst).unwrap_or(u32::MAX),
     };
-    Ok(Some(RateLimit { per_second, burst }))
+    Ok(Some(RateLimit {
+        per_second,
+        burst: NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN),
+    }))
 }
 
 pub fn log_level(text: &str) -> LevelFilter {

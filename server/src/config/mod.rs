@@ -7,7 +7,6 @@
 
 mod address;
 mod alias;
-pub mod args;
 pub mod convert;
 mod environment;
 mod file;
@@ -26,6 +25,7 @@ mod tests;
 
 use std::{
     fmt,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -147,8 +147,8 @@ pub struct TlsFiles {
 pub struct RateLimit {
     /// In a second, on average; above 0.
     pub per_second: f64,
-    /// At once, when it was quiet before; at least 1.
-    pub burst: u32,
+    /// At once, when it was quiet before.
+    pub burst: NonZeroU32,
 }
 
 impl fmt::Debug for Secrets {

@@ -222,7 +222,7 @@ fn rates_and_bursts() {
         let found = config(&[("JAY_RATE_LIMIT", rate), ("JAY_RATE_BURST", burst)]).unwrap();
         let limit = found
             .rate_limit
-            .map(|limit| (limit.per_second, limit.burst));
+            .map(|limit| (limit.per_second, limit.burst.get()));
         assert_eq!(limit, expected, "{rate} {burst}");
     }
 }

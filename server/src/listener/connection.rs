@@ -13,7 +13,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use hyper::service::service_fn;
@@ -26,6 +26,7 @@ use tokio::{
 use super::{
     Front, HEAD_BYTES_MAX, HEADERS_MAX, Limits, Shared,
     body::{AnswerBody, RequestBody},
+    connections::{Activity, Shown, Waits},
     record::Record,
     stream::Stream,
 };
@@ -35,14 +36,14 @@ use super::{
 const LINGER: Duration = Duration::from_secs(5);
 
 /// Serves one connection to its end.
-pub async fn drive<F: Front>(stream: Stream, peer: IpAddr, shared: Arc<Shared<F>>) {
-    let link = Link::new(&shared.limits);
+pub async fn drive<F: Front>(stream: Stream, peer: IpAddr, link: &Link, shared: Arc<Shared<F>>) {
+    link.lock().enter(Phase::Fresh);
     let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
         let shared = shared.clone();
         let link = link.clone();
         async move {
-            link.lock().phase = Phase::Request;
             let mut record = Record::new(&request, peer, &shared, link.clone());
+            link.lock().request_begins(record.context.client);
             let request = request.map(|body| RequestBody::new(body, link, record.bytes_in()));
             let response = shared.front.handle(request, &mut record.context).await;
             record.answered(response.status());
@@ -88,6 +89,8 @@ pub async fn drive<F: Front>(stream: Stream, peer: IpAddr, shared: Arc<Shared<F>
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// TLS is being agreed on; the listener sees to it that this ends.
+    Handshake,
     /// Accepted, and nothing came yet.
     Fresh,
     /// Kept for another request.
@@ -98,7 +101,7 @@ pub enum Phase {
     Request,
 }
 
-/// Since when a connection waits for its peer, and for what.
+/// What a connection does, and since when it waits for its peer and for what.
 #[derive(Debug)]
 pub struct State {
     phase: Phase,
@@ -109,16 +112,58 @@ pub struct State {
     write_waits: Option<Instant>,
     /// The front answered without reading the whole body.
     pub body_unread: bool,
+    client: Option<IpAddr>,
+    shown: Shown,
+    requests: u64,
+    bytes_in: u64,
+    bytes_out: u64,
     progress_timeout: Duration,
     head_timeout: Duration,
     idle_timeout: Duration,
 }
 
 impl State {
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.phase_since = Instant::now();
+    }
+
+    /// A request of `client` begins: nothing else is known of it yet.
+    fn request_begins(&mut self, client: IpAddr) {
+        self.enter(Phase::Request);
+        self.client = Some(client);
+    }
+
+    /// Shows what is known of the request under way.
+    pub fn show(&mut self, shown: Shown) {
+        self.shown = shown;
+    }
+
     /// The request is over: its answer was sent, or the front gave up on it.
     pub fn request_ended(&mut self) {
-        self.phase = Phase::Idle;
-        self.phase_since = Instant::now();
+        self.enter(Phase::Idle);
+        self.shown = Shown::default();
+        self.requests += 1;
+    }
+
+    /// All of this for who looks from outside.
+    pub fn activity(&self) -> Activity {
+        let now = SystemTime::now();
+        let time = |at: Instant| now - at.elapsed();
+        let waits = |what, since: Option<Instant>| {
+            let since = time(since?);
+            Some(Waits { what, since })
+        };
+        Activity {
+            phase: self.phase,
+            since: time(self.phase_since),
+            waits: waits("answer", self.write_waits).or_else(|| waits("body", self.body_waits)),
+            client: self.client,
+            request: self.shown.clone(),
+            requests: self.requests,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+        }
     }
 
     /// When to give up on the peer, if nothing changes, and what it failed to do.
@@ -130,7 +175,7 @@ impl State {
                 self.phase_since + self.head_timeout,
                 "the head of a request",
             )),
-            Phase::Request => None,
+            Phase::Handshake | Phase::Request => None,
         };
         let body = self
             .body_waits
@@ -147,13 +192,19 @@ impl State {
 pub struct Link(Arc<Mutex<State>>);
 
 impl Link {
-    fn new(limits: &Limits) -> Self {
+    /// That of a connection which was accepted just now.
+    pub fn new(limits: &Limits) -> Self {
         Self(Arc::new(Mutex::new(State {
-            phase: Phase::Fresh,
+            phase: Phase::Handshake,
             phase_since: Instant::now(),
             body_waits: None,
             write_waits: None,
             body_unread: false,
+            client: None,
+            shown: Shown::default(),
+            requests: 0,
+            bytes_in: 0,
+            bytes_out: 0,
             progress_timeout: limits.progress_timeout,
             head_timeout: limits.head_timeout,
             idle_timeout: limits.idle_timeout,
@@ -215,11 +266,12 @@ impl AsyncRead for Io {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
+        let read = buf.filled().len() - before;
+        if read > 0 {
             let mut state = self.link.lock();
+            state.bytes_in += read as u64;
             if matches!(state.phase, Phase::Fresh | Phase::Idle) {
-                state.phase = Phase::Head;
-                state.phase_since = Instant::now();
+                state.enter(Phase::Head);
             }
         }
         Poll::Ready(Ok(()))
@@ -227,12 +279,15 @@ impl AsyncRead for Io {
 }
 
 impl Io {
-    /// Notes since when the socket is full.
-    fn wrote<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    /// Notes how much the socket took, or since when it is full.
+    fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         let mut state = self.link.lock();
-        match result {
+        match &result {
             Poll::Pending => state.write_waits = state.write_waits.or_else(|| Some(Instant::now())),
-            Poll::Ready(_) => state.write_waits = None,
+            Poll::Ready(written) => {
+                state.write_waits = None;
+                state.bytes_out += written.as_ref().map_or(0, |&bytes| bytes as u64);
+            }
         }
         result
     }
@@ -263,8 +318,8 @@ impl AsyncWrite for Io {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // TLS takes a small answer at once and waits for the socket here.
-        let result = Pin::new(&mut self.stream).poll_flush(cx);
-        self.wrote(result)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.wrote(flushed.map_ok(|()| 0)).map_ok(drop)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -12,7 +12,7 @@ use std::{
 
 use http::StatusCode;
 
-use super::{Front, Shared, client::client, connection::Link};
+use super::{Front, Shared, client::client, connection::Link, connections::Shown};
 use crate::metrics::{Ended, Outcome, PortMetrics};
 
 /// What a front knows of a request that the log should tell.
@@ -41,6 +41,41 @@ pub struct RequestContext {
     /// Bytes of the object that came in, after transfer codings were taken off; the listener's own count
     /// of the raw body stands in while this is 0.
     pub bytes_in: u64,
+    link: Link,
+}
+
+/// Longest name of a bucket that is shown: longer ones are none, and would fill the memory.
+const SHOWN_BUCKET_BYTES_MAX: usize = 63;
+
+impl RequestContext {
+    /// Shows what is known of the request to who looks at the open connections. A front calls it before the work.
+    pub fn show(&self) {
+        let bucket = self.bucket.clone();
+        self.link.lock().show(Shown {
+            operation: self.operation,
+            bucket: bucket.filter(|name| name.len() <= SHOWN_BUCKET_BYTES_MAX),
+            token_id: self.token_id.clone(),
+        });
+    }
+
+    /// Lets what the operation is be shown from where it is found out.
+    pub fn window(&self) -> Window {
+        Window(self.link.clone())
+    }
+}
+
+/// Through which one request is seen from outside; cheap to clone.
+#[derive(Clone)]
+pub struct Window(Link);
+
+impl Window {
+    /// Shows the name of the operation, and nothing else.
+    pub fn show(&self, operation: &'static str) {
+        self.0.lock().show(Shown {
+            operation,
+            ..Shown::default()
+        });
+    }
 }
 
 /// One request from its head to the end of its answer. Dropping it writes the line.
@@ -55,7 +90,6 @@ pub struct Record {
     complete: bool,
     logged: bool,
     metrics: Arc<PortMetrics>,
-    link: Link,
 }
 
 impl Record {
@@ -77,6 +111,7 @@ impl Record {
             error_code: None,
             auth_failed: false,
             bytes_in: 0,
+            link,
         };
         Self {
             context,
@@ -88,7 +123,6 @@ impl Record {
             complete: false,
             logged: F::LOGGED,
             metrics: shared.metrics.clone(),
-            link,
         }
     }
 
@@ -99,6 +133,8 @@ impl Record {
 
     /// The front has answered.
     pub(super) fn answered(&mut self, status: StatusCode) {
+        // A front may have learned only now what the request is.
+        self.context.show();
         self.head = Some((status, self.started.elapsed()));
     }
 
@@ -115,8 +151,8 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.link.lock().request_ended();
         let context = &self.context;
+        context.link.lock().request_ended();
         let status = self.head.map_or(0, |(status, _)| status.as_u16());
         // An answer to HEAD has no body to send, whatever length it tells.
         let complete = self.complete || (self.head.is_some() && self.method == http::Method::HEAD);

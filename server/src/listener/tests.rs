@@ -23,9 +23,13 @@ impl Front for Echo {
     async fn handle(
         &self,
         request: http::Request<RequestBody>,
-        _: &mut RequestContext,
+        context: &mut RequestContext,
     ) -> http::Response<Full<Bytes>> {
         let path = request.uri().path().to_owned();
+        context.operation = "Echo";
+        context.bucket = Some(path[1..].to_owned());
+        context.token_id = Some("token".to_owned());
+        context.show();
         if path == "/refuse" {
             return http::Response::new(Full::from("refused"));
         }
@@ -45,6 +49,7 @@ impl Front for Echo {
 
 struct Served {
     addr: SocketAddr,
+    connections: Arc<Connections>,
     stop: watch::Sender<bool>,
     ended: tokio::task::JoinHandle<()>,
 }
@@ -58,9 +63,15 @@ fn serve_with(edge: Edge, change: impl FnOnce(&mut Limits)) -> Served {
     change(&mut limits);
     let port = Port::reserve("test", "TEST", &"127.0.0.1:0".parse().unwrap()).unwrap();
     let addr = port.addr;
+    let connections = edge.connections.clone();
     let (stop, stopped) = watch::channel(false);
     let ended = tokio::spawn(port.listen(edge).unwrap().serve(Echo, limits, stopped));
-    Served { addr, stop, ended }
+    Served {
+        addr,
+        connections,
+        stop,
+        ended,
+    }
 }
 
 impl Served {
@@ -348,4 +359,124 @@ async fn answers_under_tls_that_nobody_reads_are_cut() {
             assert!(began.elapsed() < Duration::from_secs(20), "{path} is held");
         }
     }
+}
+
+impl Served {
+    /// The only connection that is open, as soon as it is what it is waited for to be.
+    async fn only(&self, is_so: impl Fn(&Connection) -> bool) -> Connection {
+        let began = Instant::now();
+        loop {
+            match self.connections.list().as_slice() {
+                [only] if is_so(only) => return only.clone(),
+                others => assert!(began.elapsed() < Duration::from_secs(5), "{others:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn is_left_alone(&self) {
+        let began = Instant::now();
+        while !self.connections.list().is_empty() {
+            assert!(began.elapsed() < Duration::from_secs(5), "it stays open");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_connection_does_is_seen_from_outside() {
+    let served = serve(|_| ());
+    assert!(served.connections.list().is_empty());
+    let mut stream = served.send("").await;
+    let fresh = served.only(|_| true).await;
+    assert_eq!((fresh.port, fresh.is_tls), ("test", false));
+    assert_eq!(fresh.peer, stream.local_addr().unwrap());
+    assert_eq!(fresh.activity.client, None);
+
+    let head = "PUT /photos HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n";
+    stream.write_all(&head.as_bytes()[..10]).await.unwrap();
+    served.only(|it| it.activity.phase == Phase::Head).await;
+    stream.write_all(&head.as_bytes()[10..]).await.unwrap();
+    let stalled = served.only(|it| it.activity.waits.is_some()).await;
+    assert_eq!(stalled.id, fresh.id);
+    let activity = stalled.activity;
+    assert_eq!(activity.phase, Phase::Request);
+    assert_eq!(activity.waits.map(|waits| waits.what), Some("body"));
+    assert!(activity.waits.unwrap().since >= stalled.opened && activity.since >= stalled.opened);
+    assert_eq!(activity.client, Some(stalled.peer.ip()));
+    assert_eq!(activity.request.operation, "Echo");
+    assert_eq!(activity.request.bucket.as_deref(), Some("photos"));
+    assert_eq!(activity.request.token_id.as_deref(), Some("token"));
+    assert_eq!((activity.requests, activity.bytes_out), (0, 0));
+
+    stream.write_all(b"hi").await.unwrap();
+    let answer = one_answer(&mut stream).await;
+    let idle = served.only(|it| it.activity.phase == Phase::Idle).await;
+    let activity = idle.activity;
+    assert_eq!(activity.bytes_in, head.len() as u64 + 2);
+    assert_eq!(
+        (activity.requests, activity.bytes_out),
+        (1, answer.len() as u64)
+    );
+    assert!(activity.waits.is_none() && activity.request.operation.is_empty());
+    assert!(activity.request.bucket.is_none() && activity.request.token_id.is_none());
+    drop(stream);
+    served.is_left_alone().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_is_seen() {
+    let served = serve(|_| ());
+    let _stream = served.send("GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let waits = |it: &Connection| {
+        it.activity
+            .waits
+            .is_some_and(|waits| waits.what == "answer")
+    };
+    let seen = served.only(waits).await.activity;
+    assert!(seen.bytes_out > 0 && seen.bytes_out < LARGE as u64);
+}
+
+/// What is kept of a connection must not grow with what its client sends.
+#[tokio::test]
+async fn a_name_that_no_bucket_has_is_not_kept() {
+    let served = serve(|_| ());
+    for (length, is_shown) in [(63, true), (64, false)] {
+        let name = "b".repeat(length);
+        let head = format!("PUT /{name} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n");
+        let stream = served.send(&head).await;
+        let seen = served.only(|it| it.activity.waits.is_some()).await.activity;
+        assert_eq!(seen.request.bucket, is_shown.then_some(name));
+        drop(stream);
+        served.is_left_alone().await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_closed_from_outside_and_others_are_not() {
+    let served = serve(|_| ());
+    let head = "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n";
+    let stalled = served.send(head).await;
+    let id = served.only(|it| it.activity.waits.is_some()).await.id;
+    let mut other = served.send(head).await;
+    assert!(served.connections.close(id + 100).is_none());
+    let (port, peer) = served.connections.close(id).unwrap();
+    assert_eq!((port, peer), ("test", stalled.local_addr().unwrap()));
+    assert_eq!(to_end(stalled).await, "");
+    assert_ne!(served.only(|_| true).await.id, id);
+    assert!(served.connections.close(id).is_none());
+    other.write_all(b"hi").await.unwrap();
+    assert!(one_answer(&mut other).await.ends_with("\r\n\r\n2"));
+}
+
+#[tokio::test]
+async fn a_handshake_is_seen_and_can_be_closed() {
+    let (edge, _dir) = tls_edge();
+    let served = serve_with(edge, |_| ());
+    let silent = served.send("").await;
+    let seen = served.only(|_| true).await;
+    assert!(seen.is_tls && seen.activity.phase == Phase::Handshake);
+    served.connections.close(seen.id).unwrap();
+    assert_eq!(to_end(silent).await, "");
+    served.is_left_alone().await;
 }

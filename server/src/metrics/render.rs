@@ -78,7 +78,7 @@ impl Sources {
             delete_bucket_total: done(&["DeleteBucket"]),
             auth_failures: ports.iter().map(|port| port.auth_failures.value()).sum(),
             checksum_failures: stored(|it| it.checksum_failures.value()),
-            fsync_failures: stored(|it| it.fsync_failures.value()),
+            fsync_failures: stored(|it| it.syncs.failures.value()),
             objects_quarantined: stored(|it| it.objects_quarantined.value()),
             bytes_uploaded: sum(&["PutObject", "UploadPart"], |it| it.bytes_in.value()),
             bytes_downloaded: sum(&["GetObject"], |it| it.bytes_out.value()),
@@ -235,7 +235,7 @@ fn store(text: &mut Text, engine: &Engine) {
         (
             "jay_fsync_failures_total",
             "Syncs of files and directories that failed.",
-            &counters.fsync_failures,
+            &counters.syncs.failures,
         ),
         (
             "jay_log_bytes_total",
@@ -253,12 +253,21 @@ fn store(text: &mut Text, engine: &Engine) {
         &counters.batch_transactions,
         1.0,
     );
-    text.family(
-        "jay_log_sync_seconds",
-        "histogram",
-        "How long each sync of the log took.",
-    );
-    text.histogram("jay_log_sync_seconds", &[], &counters.log_sync_micros, 1e-6);
+    for (name, help, micros) in [
+        (
+            "jay_log_sync_seconds",
+            "How long each sync of the log took.",
+            &counters.log_sync_micros,
+        ),
+        (
+            "jay_fsync_seconds",
+            "How long each sync of a file or directory took, those of the log too.",
+            &counters.syncs.micros,
+        ),
+    ] {
+        text.family(name, "histogram", help);
+        text.histogram(name, &[], micros, 1e-6);
+    }
     let gauges = engine.gauges();
     for (name, help, value) in [
         (

@@ -1,10 +1,19 @@
+use std::num::NonZeroU32;
+
 use super::*;
-use crate::limits::{Caller, RateLimiter};
+use crate::{
+    config::RateLimit,
+    limits::{Caller, RateLimiter},
+};
 
 fn sources() -> Sources {
+    let limit = RateLimit {
+        per_second: 0.001,
+        burst: NonZeroU32::MIN,
+    };
     Sources {
         metrics: Arc::default(),
-        limiter: Arc::new(RateLimiter::new(0.001, 1)),
+        limiter: Arc::new(RateLimiter::new(Some(limit))),
     }
 }
 

@@ -221,6 +221,7 @@ impl S3 {
             parts,
             query: &query,
         };
+        context.show();
         let payload = Payload::new(&parts.headers, incoming, proof.hash, proof.chain)?;
         let result = Self::call(&call, operation?, &target, payload).await;
         match (result, refusal) {

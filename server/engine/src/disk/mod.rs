@@ -12,7 +12,7 @@ pub mod simulated;
 
 use std::{io, sync::Arc};
 
-use crate::counters::Counter;
+use crate::counters::Syncs;
 
 /// True of an error that says that there is no room: on the disk, or for this user.
 pub fn is_full(error: &io::Error) -> bool {
@@ -56,8 +56,8 @@ pub trait Disk: Send + Sync + 'static {
     /// The names in a directory, in no order; `NotFound` when there is none.
     fn read_dir(&self, path: &str) -> io::Result<Vec<String>>;
 
-    /// Counts the syncs of files and directories that failed, where the disk counts them.
-    fn sync_failures(&self) -> Arc<Counter> {
+    /// The syncs of files and directories, where the disk counts them.
+    fn syncs(&self) -> Arc<Syncs> {
         Arc::default()
     }
 }

@@ -36,7 +36,7 @@ use rustix::{
 };
 
 use super::{Disk, DiskFile};
-use crate::counters::Counter;
+use crate::counters::Syncs;
 
 /// How the names of files begin that wait for their real name where `O_TMPFILE` is missing.
 pub const TEMPORARY_PREFIX: &str = ".tmp-";
@@ -50,7 +50,7 @@ pub struct RealDisk {
     unnamed_files: bool,
     /// Files are opened for reading alone, as a disk wants that must not be written.
     read_only: bool,
-    sync_failures: Arc<Counter>,
+    syncs: Arc<Syncs>,
 }
 
 impl RealDisk {
@@ -78,7 +78,7 @@ impl RealDisk {
             next_temporary: AtomicU64::new(0),
             unnamed_files,
             read_only: false,
-            sync_failures: Arc::default(),
+            syncs: Arc::default(),
         }
     }
 
@@ -133,7 +133,7 @@ impl RealDisk {
         Arc::new(RealFile {
             file: File::from(fd),
             temporary: Mutex::new(temporary),
-            sync_failures: self.sync_failures.clone(),
+            syncs: self.syncs.clone(),
         })
     }
 
@@ -247,11 +247,11 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
         let dir = File::from(self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)?);
-        counted(dir.sync_all(), &self.sync_failures)
+        self.syncs.count(|| dir.sync_all())
     }
 
-    fn sync_failures(&self) -> Arc<Counter> {
-        self.sync_failures.clone()
+    fn syncs(&self) -> Arc<Syncs> {
+        self.syncs.clone()
     }
 
     fn read_dir(&self, path: &str) -> io::Result<Vec<String>> {
@@ -266,13 +266,6 @@ impl Disk for RealDisk {
     }
 }
 
-fn counted(synced: io::Result<()>, failures: &Counter) -> io::Result<()> {
-    if synced.is_err() {
-        failures.increase();
-    }
-    synced
-}
-
 /// Holds the lock taken by [`RealDisk::lock`] until it is dropped.
 #[derive(Debug)]
 pub struct LockGuard {
@@ -284,7 +277,7 @@ struct RealFile {
     file: File,
     /// Set while a stand-in for a file without a name waits for its link.
     temporary: Mutex<Option<Temporary>>,
-    sync_failures: Arc<Counter>,
+    syncs: Arc<Syncs>,
 }
 
 /// The name that a file carries until it is linked; it goes with the file when it never is.
@@ -317,7 +310,7 @@ impl DiskFile for RealFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        counted(self.file.sync_data(), &self.sync_failures)
+        self.syncs.count(|| self.file.sync_data())
     }
 
     fn len(&self) -> io::Result<u64> {

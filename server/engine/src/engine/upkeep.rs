@@ -1,13 +1,20 @@
 //! What operators look after: quarantine, scrubber, checks, snapshots and backups. No rights are asked.
 
-use std::{cell::Cell, path::Path, sync::TryLockError, time::Duration};
+use std::{
+    cell::Cell,
+    path::Path,
+    sync::TryLockError,
+    time::{Duration, Instant},
+};
 
 use crate::{
     BackupError, BackupOptions, BackupProgress, BackupReport, Depth, Engine, FsckProgress,
-    FsckReport, ObjectKey, QuarantinePage, Result, ScrubTally, SnapshotInfo,
+    FsckReport, ObjectKey, QuarantinePage, Result, ScrubExtent, ScrubPass, ScrubTally,
+    SnapshotInfo,
     maintenance::{
         backup::{self, Backup},
         fsck::Fsck,
+        scrub,
     },
     meta::{
         key::{BucketId, Key},
@@ -21,7 +28,17 @@ use crate::{
 pub struct ScrubStatus {
     /// How long a whole round takes, by the settings.
     pub round_takes: Duration,
-    /// What the round under way has seen up to its last rest.
+    /// Objects in all buckets.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// A pass that was asked for and has not begun.
+    pub wanted: Option<ScrubExtent>,
+    /// Time until the next pass begins by itself; `None` before the first of this start is planned.
+    pub next_pass_in: Option<Duration>,
+    /// The pass under way.
+    pub pass: Option<ScrubPass>,
+    /// What the round under way has seen.
     pub round: ScrubTally,
     /// What the last whole round has seen.
     pub last: ScrubTally,
@@ -59,19 +76,38 @@ impl Engine {
 
     /// How far the scrubber is.
     pub async fn scrub_status(&self) -> Result<ScrubStatus> {
-        let round_takes = self.running.upkeep.round_takes();
+        let running = self.running.clone();
         self.blocking(move |service| {
+            // Before the row, so that a pass which ends meanwhile is in one of them.
+            let scrubbing = running.upkeep.scrubbing();
             let row = match service.meta.get(&Key::Scrub)? {
                 Some(Record::Scrub(row)) => *row,
                 _ => ScrubRecord::default(),
             };
+            let of_round = scrubbing
+                .pass
+                .filter(|pass| pass.extent != ScrubExtent::Presence);
+            let all = scrub::contents(running.store.local())?;
             Ok(ScrubStatus {
-                round_takes,
-                round: row.round,
+                round_takes: running.upkeep.round_takes(),
+                objects: all.objects,
+                bytes: all.bytes,
+                wanted: scrubbing.wanted,
+                next_pass_in: scrubbing
+                    .next
+                    .map(|next| next.saturating_duration_since(Instant::now())),
+                pass: scrubbing.pass,
+                round: of_round.map_or(row.round, |pass| pass.round),
                 last: row.last,
             })
         })
         .await
+    }
+
+    /// Begins a pass of the scrubber as soon as what upkeep does is done: one under way that checks less ends, and with
+    /// one that checks as much nothing more is to be done.
+    pub fn start_scrub(&self, extent: ScrubExtent) {
+        self.running.upkeep.start_scrub(extent);
     }
 
     /// Why the index was made anew at this start, if it was.

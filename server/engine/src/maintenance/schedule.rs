@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
@@ -16,9 +16,8 @@ use crate::{
     maintenance::{
         audit::AuditWalk,
         gc::Collector,
-        scrub::{ScrubConfig, Scrubber},
+        scrub::{ScrubConfig, ScrubExtent, ScrubPass, Scrubber},
         snapshot::{SnapshotInfo, Snapshotter, Step},
-        verify::Depth,
     },
     meta::local::{Signal, runtime::LocalStore},
     service::Service,
@@ -77,18 +76,34 @@ pub(crate) struct Upkeep {
     round_takes: Duration,
 }
 
-/// Asks the threads to end, or for a snapshot.
+/// Asks the threads to end, for a snapshot or for a pass of the scrubber.
 #[derive(Default)]
 struct Stop {
     asked: AtomicBool,
     collector: Signal,
     keeper: Signal,
     snapshots: Mutex<Vec<oneshot::Sender<Result<SnapshotInfo>>>>,
+    scrubbing: Mutex<Scrubbing>,
+}
+
+/// What the scrubber does, and is to do.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Scrubbing {
+    /// A pass that was asked for and has not begun.
+    pub wanted: Option<ScrubExtent>,
+    /// The pass under way.
+    pub pass: Option<ScrubPass>,
+    /// When the next one is due; `None`: after that of the start.
+    pub next: Option<Instant>,
 }
 
 impl Stop {
     fn is_asked(&self) -> bool {
         self.asked.load(Ordering::Acquire)
+    }
+
+    fn scrubbing(&self) -> MutexGuard<'_, Scrubbing> {
+        self.scrubbing.lock().expect("no holder panics")
     }
 }
 
@@ -137,6 +152,19 @@ impl Upkeep {
     /// How long the scrubber takes for everything.
     pub(crate) fn round_takes(&self) -> Duration {
         self.round_takes
+    }
+
+    /// What the scrubber does now.
+    pub(crate) fn scrubbing(&self) -> Scrubbing {
+        *self.stop.scrubbing()
+    }
+
+    /// Asks for a pass of the scrubber now; it begins when what the thread does is done.
+    pub(crate) fn start_scrub(&self, extent: ScrubExtent) {
+        let mut scrubbing = self.stop.scrubbing();
+        scrubbing.wanted = scrubbing.wanted.max(Some(extent));
+        drop(scrubbing);
+        self.stop.keeper.notify();
     }
 
     /// Whether the threads are about to end.
@@ -221,6 +249,10 @@ impl Keeper {
         }
         while !self.stop.is_asked() {
             let now = Instant::now();
+            if self.begin_wanted_scrub() {
+                next_scrub = now + self.config.scrub_every;
+            }
+            self.stop.scrubbing().next = Some(next_scrub);
             if now >= next_snapshot
                 || self.is_log_long()
                 || self.is_snapshot_wanted()
@@ -231,12 +263,14 @@ impl Keeper {
                         true => self.config.snapshot_every,
                         false => AFTER_FAILURE.min(self.config.snapshot_every),
                     };
-            } else if now >= next_scrub && self.scrubber.is_busy() {
-                tracing::warn!("scrub: a pass takes longer than the time between two; it goes on");
-                next_scrub = now + self.config.scrub_every;
             } else if now >= next_scrub {
-                if let Err(error) = self.scrubber.begin(Depth::Bytes) {
-                    tracing::warn!(%error, "scrub: the pass could not be begun");
+                match self.scrubber.pass() {
+                    None => self.begin_scrub(ScrubExtent::Share),
+                    // It was asked for, and takes what it takes.
+                    Some(pass) if pass.extent == ScrubExtent::Everything => {}
+                    Some(_) => tracing::warn!(
+                        "scrub: a pass takes longer than the time between two; it goes on"
+                    ),
                 }
                 next_scrub = now + self.config.scrub_every;
             }
@@ -276,7 +310,7 @@ impl Keeper {
 
     /// After a start: whatever the last one left, every object has its bytes or goes to quarantine.
     fn look_for_all_bodies(&mut self) {
-        if let Err(error) = self.scrubber.begin(Depth::Length) {
+        if let Err(error) = self.scrubber.begin(ScrubExtent::Presence) {
             tracing::warn!(%error, "the bodies could not be looked for");
             return;
         }
@@ -290,6 +324,30 @@ impl Keeper {
                 self.stop.keeper.wait(Duration::from_millis(1));
             }
         }
+    }
+
+    /// Begins the pass that was asked for, unless one that checks as much is under way. False when none was to begin.
+    fn begin_wanted_scrub(&mut self) -> bool {
+        let Some(wanted) = self.stop.scrubbing().wanted else {
+            return false;
+        };
+        let is_to_begin = self.scrubber.pass().is_none_or(|pass| pass.extent < wanted);
+        if is_to_begin {
+            self.begin_scrub(wanted);
+        }
+        let mut scrubbing = self.stop.scrubbing();
+        // Unless more was asked for meanwhile.
+        if scrubbing.wanted == Some(wanted) {
+            scrubbing.wanted = None;
+        }
+        is_to_begin
+    }
+
+    fn begin_scrub(&mut self, extent: ScrubExtent) {
+        if let Err(error) = self.scrubber.begin(extent) {
+            tracing::warn!(%error, "scrub: the pass could not be begun");
+        }
+        self.stop.scrubbing().pass = self.scrubber.pass();
     }
 
     /// Scrubs for about a nap at the pace that is set. False when there is nothing to scrub now.
@@ -317,10 +375,11 @@ impl Keeper {
 
     fn step_scrubber(&mut self) -> Option<u64> {
         let store = &self.store;
-        match self
+        let stepped = self
             .scrubber
-            .step(&mut |transactions| store.commit_all(transactions))
-        {
+            .step(&mut |transactions| store.commit_all(transactions));
+        self.stop.scrubbing().pass = self.scrubber.pass();
+        match stepped {
             Ok(read) => read,
             Err(error) => {
                 tracing::warn!(%error, "scrub: the pass could not be finished");

@@ -19,7 +19,7 @@ use crate::{
         Change, CommitError, Transaction, above,
         key::{BucketId, Key, after_prefix, tag},
         local::Local,
-        record::{ObjectRecord, Quarantined, Record, ScrubRecord},
+        record::{BucketStats, ObjectRecord, Quarantined, Record, ScrubRecord, ScrubTally},
     },
     planted::{self, Bug},
     service::quarantine,
@@ -50,6 +50,39 @@ impl Default for ScrubConfig {
     }
 }
 
+/// What a pass checks; the later ones more than those before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ScrubExtent {
+    /// Whether all bodies are there, as after a start.
+    Presence,
+    /// The bytes of a share of everything, from where the last pass ended.
+    Share,
+    /// The bytes of everything: the round begins anew.
+    Everything,
+}
+
+impl ScrubExtent {
+    fn depth(self) -> Depth {
+        match self {
+            Self::Presence => Depth::Length,
+            Self::Share | Self::Everything => Depth::Bytes,
+        }
+    }
+}
+
+/// How far a pass is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ScrubPass {
+    /// What it checks.
+    pub extent: ScrubExtent,
+    /// What it has seen.
+    pub seen: ScrubTally,
+    /// What the round that it is a part of has seen; of [`ScrubExtent::Presence`] the same.
+    pub round: ScrubTally,
+    /// Share of the pass that is done, about.
+    pub done: f64,
+}
+
 /// See the module.
 pub struct Scrubber {
     local: Arc<Local>,
@@ -61,11 +94,13 @@ pub struct Scrubber {
 
 /// A pass that is under way.
 struct Walk {
-    depth: Depth,
+    extent: ScrubExtent,
     position: ScrubRecord,
     rows: BodyRows,
-    /// What the pass may still cost, and what it has cost since the position was saved.
-    left: u64,
+    seen: ScrubTally,
+    /// What the pass is to cost, what it has cost, and how much of that since the position was saved.
+    planned: u64,
+    cost: u64,
     unsaved: u64,
     /// The bucket it is in, and how many of its objects it has checked.
     bucket: Option<(BucketId, u64)>,
@@ -84,27 +119,37 @@ impl Scrubber {
         }
     }
 
-    /// Begins a pass. With [`Depth::Bytes`] it goes on where the last one ended and checks a share of everything;
-    /// with [`Depth::Length`] it looks for all bodies, as after a start.
-    pub fn begin(&mut self, depth: Depth) -> Result<()> {
+    /// Begins a pass, in the place of one that is under way.
+    pub fn begin(&mut self, extent: ScrubExtent) -> Result<()> {
         let mut position = match self.local.get(&Key::Scrub)? {
-            Some(Record::Scrub(position)) if depth == Depth::Bytes => *position,
+            Some(Record::Scrub(position)) => *position,
             _ => ScrubRecord::default(),
         };
-        let all = [tag::OBJECT];
-        if position.next.is_empty() {
-            position.next = all.to_vec();
-            position.round.began = self.env.clock.now();
+        if extent != ScrubExtent::Share {
+            position.next.clear();
+            position.round = ScrubTally::default();
         }
-        let left = match depth {
-            Depth::Length => u64::MAX,
-            Depth::Bytes => (self.cost()? as f64 * self.config.sample_rate).ceil() as u64,
+        let now = self.env.clock.now();
+        if position.next.is_empty() {
+            position.next = vec![tag::OBJECT];
+            position.round.began = now;
+        }
+        let planned = match extent {
+            // It says only how far the pass is: bodies are looked for whatever the counters say.
+            ScrubExtent::Presence => self.cost().unwrap_or_default(),
+            ScrubExtent::Share => (self.cost()? as f64 * self.config.sample_rate).ceil() as u64,
+            ScrubExtent::Everything => self.cost()?,
         };
         self.walk = Some(Walk {
-            depth,
+            extent,
             rows: BodyRows::from(position.next.clone()),
             position,
-            left: left.max(1),
+            seen: ScrubTally {
+                began: now,
+                ..ScrubTally::default()
+            },
+            planned: planned.max(1),
+            cost: 0,
             unsaved: 0,
             bucket: None,
             checking: None,
@@ -112,9 +157,14 @@ impl Scrubber {
         Ok(())
     }
 
-    /// True while a pass is under way.
-    pub fn is_busy(&self) -> bool {
-        self.walk.is_some()
+    /// How far the pass under way is.
+    pub fn pass(&self) -> Option<ScrubPass> {
+        self.walk.as_ref().map(|walk| ScrubPass {
+            extent: walk.extent,
+            seen: walk.seen,
+            round: walk.position.round,
+            done: (walk.cost as f64 / walk.planned as f64).min(1.0),
+        })
     }
 
     /// Gives up the pass, and what it holds.
@@ -152,42 +202,34 @@ impl Scrubber {
 
     /// What checking everything costs.
     fn cost(&self) -> Result<u64> {
-        let mut from = Some(vec![tag::BUCKET_STATS]);
-        let to = after_prefix(&[tag::BUCKET_STATS]);
-        let mut cost = 0_u64;
-        while let Some(start) = from.take() {
-            let rows = self.local.scan(&start, to.as_deref(), ROWS)?;
-            from = rows.next;
-            for (_, record) in rows.rows {
-                if let Record::BucketStats(stats) = record {
-                    cost = cost.saturating_add(stats.bytes + stats.objects * OBJECT_COST);
-                }
-            }
-        }
-        Ok(cost)
+        let all = contents(&self.local)?;
+        let objects = all.objects.saturating_mul(OBJECT_COST);
+        Ok(all.bytes.saturating_add(objects))
     }
 
     /// A step of the body that is being checked.
     fn check(&self, walk: &mut Walk, commit: CommitAll) -> Result<u64> {
         let (key, record, mut check) = walk.checking.take().expect("asked before");
         let size = record.body().map_or(0, |(_, size)| size);
-        let tally = &mut walk.position.round;
         match check.step(&self.local, &self.local.files) {
             Ok(Progress::More(read)) => {
                 walk.checking = Some((key, record, check));
                 return Ok(read);
             }
             Ok(Progress::Done(read)) => {
-                tally.objects += 1;
-                tally.bytes += size;
+                walk.count(|tally| {
+                    tally.objects += 1;
+                    tally.bytes += size;
+                });
                 return Ok(read);
             }
             Err(error) if error.kind() == ErrorKind::ObjectCorrupt => {
-                tally.damaged += u64::from(self.damaged(&key, &record, &error, commit)?);
+                let damaged = u64::from(self.damaged(&key, &record, &error, commit)?);
+                walk.count(|tally| tally.damaged += damaged);
             }
             Err(error) => {
                 tracing::error!(?key, %error, "scrub: a body could not be read");
-                tally.errors += 1;
+                walk.count(|tally| tally.errors += 1);
             }
         }
         Ok(0)
@@ -247,7 +289,7 @@ impl Scrubber {
         let mut tally = std::mem::take(&mut walk.position.round);
         tally.ended = self.env.clock.now();
         tracing::info!(
-            depth = ?walk.depth,
+            extent = ?walk.extent,
             objects = tally.objects,
             bytes = tally.bytes,
             damaged = tally.damaged,
@@ -261,7 +303,7 @@ impl Scrubber {
 
     fn save(&self, walk: &mut Walk, commit: CommitAll) -> Result<()> {
         walk.unsaved = 0;
-        if walk.depth == Depth::Length {
+        if walk.extent == ScrubExtent::Presence {
             return Ok(());
         }
         let record = Record::Scrub(Box::new(walk.position.clone()));
@@ -277,14 +319,19 @@ impl Scrubber {
 }
 
 impl Walk {
+    fn count(&mut self, count: impl Fn(&mut ScrubTally)) {
+        count(&mut self.seen);
+        count(&mut self.position.round);
+    }
+
     /// True when the pass has checked its share.
     fn is_enough(&mut self, key: &[u8], config: &ScrubConfig) -> bool {
-        if self.depth == Depth::Length {
+        if self.extent != ScrubExtent::Share {
             return false;
         }
         let is_part = key[0] == tag::PART;
         // A position is a key of objects or uploads, so a pass does not end among the parts of an upload.
-        self.left == 0 && !is_part
+        self.cost >= self.planned && !is_part
             || match (self.bucket, config.max_per_run, Key::decode(key)) {
                 (Some((bucket, count)), Some(max), Ok(Key::Object(id, _))) => {
                     bucket == id && count >= max
@@ -307,16 +354,35 @@ impl Walk {
         if key[0] != tag::PART {
             self.position.next = above(&key);
         }
+        let depth = self.extent.depth();
         let check = match &record {
             Record::Object(object) if object.quarantined.is_none() => {
-                BodyCheck::of_object(object, self.depth)
+                BodyCheck::of_object(object, depth)
             }
-            Record::Part(part) => BodyCheck::of_part(part, self.depth),
+            Record::Part(part) => BodyCheck::of_part(part, depth),
             _ => return,
         };
         let cost = OBJECT_COST + record.body().map_or(0, |(_, size)| size);
-        self.left = self.left.saturating_sub(cost);
+        self.cost = self.cost.saturating_add(cost);
         self.unsaved += cost;
         self.checking = Some((decoded, record, check));
     }
+}
+
+/// What all buckets hold together.
+pub fn contents(local: &Local) -> Result<BucketStats> {
+    let mut from = Some(vec![tag::BUCKET_STATS]);
+    let to = after_prefix(&[tag::BUCKET_STATS]);
+    let mut all = BucketStats::default();
+    while let Some(start) = from.take() {
+        let rows = local.scan(&start, to.as_deref(), ROWS)?;
+        from = rows.next;
+        for (_, record) in rows.rows {
+            if let Record::BucketStats(stats) = record {
+                all.objects = all.objects.saturating_add(stats.objects);
+                all.bytes = all.bytes.saturating_add(stats.bytes);
+            }
+        }
+    }
+    Ok(all)
 }

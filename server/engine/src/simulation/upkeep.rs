@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     disk::Disk,
-    maintenance::{snapshot::Step as Snapshot, verify::Depth},
+    maintenance::{scrub::ScrubExtent, snapshot::Step as Snapshot},
     meta::{CommitError, Transaction, key::Key, local::format, record::Record},
 };
 
@@ -78,13 +78,14 @@ impl World {
     /// Begins a pass of the scrubber, or goes on with it. Between its look and its commit others may commit.
     pub(super) fn scrub(&mut self) -> Outcome {
         if self.dice.of_16(4) {
-            let depth = match self.dice.below(2) {
-                0 => Depth::Length,
-                _ => Depth::Bytes,
+            let extent = match self.dice.below(3) {
+                0 => ScrubExtent::Presence,
+                1 => ScrubExtent::Share,
+                _ => ScrubExtent::Everything,
             };
-            let begun = self.store().scrubber.begin(depth);
+            let begun = self.store().scrubber.begin(extent);
             self.story.tell(&[32, begun.is_ok().into()], || {
-                format!("begin to scrub ({depth:?})")
+                format!("begin to scrub ({extent:?})")
             });
             return match begun {
                 Err(error) if !self.may_fail() => {

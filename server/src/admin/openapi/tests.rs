@@ -9,19 +9,23 @@ use tower_service::Service as _;
 use super::*;
 
 /// All that is served. A route that is new, or gone, shows here.
-const SERVED: [(&str, &str); 29] = [
+const SERVED: [(&str, &str); 34] = [
     ("DELETE", "/_jay/buckets/{name}"),
     ("DELETE", "/_jay/buckets/{name}/policy"),
+    ("DELETE", "/_jay/connections/{id}"),
     ("DELETE", "/_jay/quarantine"),
     ("DELETE", "/_jay/tokens/{id}"),
     ("GET", "/_jay/accounts"),
+    ("GET", "/_jay/backups"),
     ("GET", "/_jay/buckets"),
     ("GET", "/_jay/buckets/{name}"),
     ("GET", "/_jay/buckets/{name}/policy"),
     ("GET", "/_jay/config"),
+    ("GET", "/_jay/connections"),
     ("GET", "/_jay/metrics"),
     ("GET", "/_jay/openapi.json"),
     ("GET", "/_jay/quarantine"),
+    ("GET", "/_jay/scrub"),
     ("GET", "/_jay/tokens"),
     ("GET", "/_jay/tokens/{id}"),
     ("GET", "/_jay/upkeep"),
@@ -33,6 +37,7 @@ const SERVED: [(&str, &str); 29] = [
     ("POST", "/_jay/fsck"),
     ("POST", "/_jay/presign"),
     ("POST", "/_jay/quarantine/revalidate"),
+    ("POST", "/_jay/scrub"),
     ("POST", "/_jay/snapshots"),
     ("POST", "/_jay/tokens"),
     ("PUT", "/_jay/buckets/{name}/policy"),

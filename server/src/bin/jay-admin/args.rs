@@ -1,10 +1,10 @@
 //! The command line of `jay-admin`.
 //!
-//! Names and flags are those of the original, whose flags have one dash: [`with_double_dashes`] makes two of it.
+//! Names and flags are those of the original, whose flags have one dash: [`jay_server::args`] makes two of it.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::path::PathBuf;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Speaks to the admin port of a Jay server as its operator.
 ///
@@ -97,15 +97,15 @@ pub enum Command {
         #[arg(long, requires = "bucket_id")]
         key: Option<String>,
     },
-    /// Makes a full backup on the machine of the server
-    Backup {
-        /// Directory for the backups: an absolute path there
-        #[arg(long, value_name = "DIR")]
-        to: PathBuf,
-        /// Remove all backups but the newest N
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-        keep: Option<u32>,
-    },
+    /// Lists the open connections, and closes them
+    #[command(subcommand)]
+    Connections(Connections),
+    /// Makes and lists full backups on the machine of the server
+    #[command(subcommand)]
+    Backup(Backup),
+    /// Begins a pass of the scrubber, and shows how far it is
+    #[command(subcommand)]
+    Scrub(Scrub),
     /// Takes a snapshot of the index
     Snapshot,
     /// Checks the whole store
@@ -232,6 +232,49 @@ pub enum Buckets {
 }
 
 #[derive(Subcommand)]
+pub enum Connections {
+    /// Lists the open connections of all ports, and what they do
+    List,
+    /// Closes a connection, and gives up the request under way on it
+    Close {
+        /// Its id, as the list shows it
+        #[arg(long, value_name = "N")]
+        id: u64,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum Backup {
+    /// Makes a backup; the next one copies only what is new
+    Create {
+        /// Directory for the backups: an absolute path on the machine of the server
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+        /// Remove all backups but the newest N
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        keep: Option<u32>,
+    },
+    /// Lists the backups in a directory, the newest first
+    List {
+        /// Directory of the backups: an absolute path on the machine of the server
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum Scrub {
+    /// Begins a pass now, which checks the bytes of a share of everything, from where the last one ended
+    Start {
+        /// Check the bytes of everything
+        #[arg(long)]
+        everything: bool,
+    },
+    /// Shows how far the scrubber is
+    Status,
+}
+
+#[derive(Subcommand)]
 pub enum Policy {
     /// Sets the policy of a bucket
     Set {
@@ -294,41 +337,18 @@ impl std::str::FromStr for Quota {
     }
 }
 
-/// `args` with a second dash before each long flag that has one.
-pub fn with_double_dashes(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let names = long_flags(&Cli::command());
-    let mut is_over = false;
-    let double = |arg: OsString| {
-        is_over |= arg == "--";
-        let name = arg
-            .to_str()
-            .and_then(|text| text.strip_prefix('-')?.split('=').next());
-        match name.is_some_and(|name| !is_over && names.iter().any(|known| known == name)) {
-            true => [OsString::from("-"), arg].into_iter().collect(),
-            false => arg,
-        }
-    };
-    args.into_iter().map(double).collect()
-}
-
-fn long_flags(command: &clap::Command) -> Vec<String> {
-    let own = command
-        .get_arguments()
-        .filter_map(|arg| arg.get_long())
-        .map(str::to_owned);
-    let below = command.get_subcommands().flat_map(long_flags);
-    own.chain(below)
-        .chain(["help".to_owned(), "version".to_owned()])
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
+    use clap::CommandFactory as _;
+    use jay_server::args::with_double_dashes;
+
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         let args = line.split(' ').map(OsString::from);
-        Cli::try_parse_from(with_double_dashes(args))
+        Cli::try_parse_from(with_double_dashes(args, &Cli::command()))
     }
 
     #[test]

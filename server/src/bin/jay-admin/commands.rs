@@ -4,12 +4,15 @@ use std::{fs, io::Read as _, path::Path};
 
 use anyhow::Context as _;
 use http::Method;
+use indicatif::BinaryBytes;
 use jiff::{Span, Timestamp, tz::TimeZone};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use crate::{
-    args::{Buckets, Command, CreateToken, Explain, Policy, Presign, Style},
+    args::{
+        Backup, Buckets, Command, Connections, CreateToken, Explain, Policy, Presign, Scrub, Style,
+    },
     client::Client,
     show::Output,
 };
@@ -51,6 +54,29 @@ const QUARANTINE: [&str; 6] = [
     "size_bytes",
     "quarantined_at",
     "reason",
+];
+
+const CONNECTION: [&str; 12] = [
+    "id",
+    "port",
+    "client",
+    "peer",
+    "state",
+    "since",
+    "operation",
+    "bucket",
+    "token_id",
+    "bytes_in",
+    "bytes_out",
+    "requests",
+];
+const BACKUP: [&str; 6] = [
+    "name",
+    "created_at",
+    "objects",
+    "object_bytes",
+    "left_out",
+    "store_id",
 ];
 
 /// A client and where its answers go.
@@ -119,13 +145,9 @@ impl Session {
                 self.ask(Method::POST, "quarantine/revalidate", Some(&asked), &[])
             }
             Command::QuarantinePurge { bucket_id, key } => self.purge(bucket_id, key),
-            Command::Backup { to, keep } => {
-                let mut asked = json!({ "to": to });
-                if let Some(keep) = keep {
-                    asked["keep"] = keep.into();
-                }
-                self.job("backups", &asked)
-            }
+            Command::Connections(command) => self.connections(command),
+            Command::Backup(command) => self.backup(command),
+            Command::Scrub(command) => self.scrub(command),
             Command::Snapshot => self.ask(Method::POST, "snapshots", None, &[]),
             Command::Fsck { fast } => self.job("fsck", &json!({ "fast": fast })),
             Command::Upkeep => self.ask(Method::GET, "upkeep", None, &[]),
@@ -163,7 +185,7 @@ impl Session {
     fn job(&self, path: &str, body: &Value) -> anyhow::Result<()> {
         let bar = indicatif::ProgressBar::new_spinner();
         let report = self.client.job(&format!("/_jay/{path}"), body, |progress| {
-            bar.set_message(progress["phase"].as_str().unwrap_or_default().to_owned());
+            bar.set_message(so_far(progress));
             bar.tick();
         });
         bar.finish_and_clear();
@@ -204,6 +226,46 @@ impl Session {
             Buckets::Delete { name } => {
                 self.done(Method::DELETE, &path(&name), None, "Bucket deleted.")
             }
+        }
+    }
+
+    fn connections(&self, command: Connections) -> anyhow::Result<()> {
+        match command {
+            Connections::List => self.ask(Method::GET, "connections", None, &CONNECTION),
+            Connections::Close { id } => {
+                let path = format!("connections/{id}");
+                self.done(Method::DELETE, &path, None, "Connection closed.")
+            }
+        }
+    }
+
+    fn backup(&self, command: Backup) -> anyhow::Result<()> {
+        match command {
+            Backup::Create { to, keep } => {
+                let mut asked = json!({ "to": to });
+                if let Some(keep) = keep {
+                    asked["keep"] = keep.into();
+                }
+                self.job("backups", &asked)
+            }
+            Backup::List { from } => {
+                let from = from.to_str().context("the directory is not UTF-8")?;
+                let path = format!("/_jay/backups?from={}", encode(from));
+                let answer = self.client.call(Method::GET, &path, None)?;
+                let lists: [(&str, &[&str]); 2] =
+                    [("backups", &BACKUP), ("unreadable", &["what", "why"])];
+                self.output.show_lists(&answer, &lists)
+            }
+        }
+    }
+
+    fn scrub(&self, command: Scrub) -> anyhow::Result<()> {
+        match command {
+            Scrub::Start { everything } => {
+                let asked = json!({ "everything": everything });
+                self.ask(Method::POST, "scrub", Some(&asked), &[])
+            }
+            Scrub::Status => self.ask(Method::GET, "scrub", None, &[]),
         }
     }
 
@@ -260,6 +322,21 @@ fn token(asked: &CreateToken) -> anyhow::Result<Value> {
         token["expires_at"] = end(expires, Timestamp::now())?.to_string().into();
     }
     Ok(token)
+}
+
+/// How far a job is, in words: its phase, and bytes or pieces of how many.
+fn so_far(progress: &Value) -> String {
+    let number = |name: &str| progress[name].as_u64().filter(|&number| number > 0);
+    let phase = progress["phase"].as_str().unwrap_or_default();
+    let done = |name: &str| number(name).unwrap_or_default();
+    match (number("bytes_total"), number("total")) {
+        (Some(total), _) => {
+            let bytes = BinaryBytes(done("bytes"));
+            format!("{phase}: {bytes} of {}", BinaryBytes(total))
+        }
+        (None, Some(total)) => format!("{phase}: {} of {total}", done("done")),
+        (None, None) => phase.to_owned(),
+    }
 }
 
 /// Reads a time, or a time from now.
@@ -326,6 +403,26 @@ mod tests {
         }
         for bad in ["", "soon", "30", "2030-01-31"] {
             assert!(end(bad, now).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn progress_is_told_in_what_is_counted() {
+        for (progress, text) in [
+            (
+                json!({"phase": "copying", "items": 1, "bytes": 512, "bytes_total": 2048}),
+                "copying: 512 B of 2.00 KiB",
+            ),
+            (
+                json!({"phase": "bodies", "done": 3, "total": 40}),
+                "bodies: 3 of 40",
+            ),
+            (
+                json!({"phase": "snapshot", "bytes": 0, "bytes_total": 0}),
+                "snapshot",
+            ),
+        ] {
+            assert_eq!(so_far(&progress), text);
         }
     }
 

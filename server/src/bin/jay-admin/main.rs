@@ -11,6 +11,7 @@ use std::{env, fs, path::Path, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 use clap::{CommandFactory as _, Parser as _};
+use jay_server::args::with_double_dashes;
 use zeroize::Zeroizing;
 
 use self::{
@@ -23,7 +24,8 @@ use self::{
 const ADDR_DEFAULT: &str = "http://localhost:9001";
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(args::with_double_dashes(env::args_os())) {
+    let args = with_double_dashes(env::args_os(), &Cli::command());
+    let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
     };

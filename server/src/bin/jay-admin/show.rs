@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 
 use comfy_table::{Table, presets};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Where and how answers go.
 pub struct Output {
@@ -27,6 +27,23 @@ impl Output {
         self.say(&text)
     }
 
+    /// Shows an answer in JSON; on a terminal the lists in it of these names, with these fields, that have entries.
+    pub fn show_lists(&self, json: &str, lists: &[(&str, &[&str])]) -> anyhow::Result<()> {
+        if self.is_json {
+            return self.show(json, &[]);
+        }
+        let answer: Value = serde_json::from_str(json)?;
+        let is_empty = |name: &str| answer[name].as_array().is_none_or(Vec::is_empty);
+        let filled = lists.iter().filter(|(name, _)| !is_empty(name));
+        let tables: Vec<_> = filled
+            .map(|(name, fields)| table(&answer[*name], fields))
+            .collect();
+        match tables.is_empty() {
+            true => self.say("none"),
+            false => self.say(&tables.join("\n\n")),
+        }
+    }
+
     /// Shows a line, the same for all.
     pub fn say(&self, text: &str) -> anyhow::Result<()> {
         writeln!(std::io::stdout(), "{text}")?;
@@ -46,16 +63,28 @@ fn table(answer: &Value, fields: &[&str]) -> String {
                 table.add_row(fields.iter().map(|field| cell(&entry[*field])));
             }
         }
+        Value::Object(pairs) if fields.is_empty() => add_pairs(&mut table, "", pairs),
         Value::Object(pairs) => {
-            let all: Vec<&str> = pairs.keys().map(String::as_str).collect();
-            let shown = if fields.is_empty() { &all } else { fields };
-            for field in shown.iter().filter(|field| pairs.contains_key(**field)) {
+            for field in fields.iter().filter(|field| pairs.contains_key(**field)) {
                 table.add_row([(*field).to_owned(), cell(&answer[*field])]);
             }
         }
         other => return cell(other),
     }
     table.to_string()
+}
+
+/// All pairs as rows; an object in an object is told by names such as `round.objects`.
+fn add_pairs(table: &mut Table, before: &str, pairs: &Map<String, Value>) {
+    for (name, value) in pairs {
+        let name = format!("{before}{name}");
+        match value {
+            Value::Object(pairs) => add_pairs(table, &format!("{name}."), pairs),
+            value => {
+                table.add_row([name, cell(value)]);
+            }
+        }
+    }
 }
 
 /// A value for people. Control characters would reach the terminal.
@@ -136,6 +165,8 @@ mod tests {
         assert_eq!(table(&Value::Array(vec![]), &["id"]), "none");
         assert!(!table(&list[0], &["id"]).contains("x"));
         assert!(table(&list[0], &[]).contains("x"));
+        let nested: Value = serde_json::from_str(r#"{"scrub":{"round":{"objects":7}}}"#).unwrap();
+        assert!(table(&nested, &[]).contains("scrub.round.objects"));
     }
 
     #[test]

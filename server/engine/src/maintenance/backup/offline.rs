@@ -19,17 +19,16 @@ use crate::{
     env::Env,
     error::{Error, ErrorKind},
     maintenance::{
-        scrub::{ScrubConfig, Scrubber},
+        scrub::{ScrubConfig, ScrubExtent, Scrubber},
         verify::{self as bodies, Depth},
     },
     meta::{
-        Change, CommitError, Transaction,
         key::{Key, after_prefix, tag},
         local::{
             Local, LocalConfig, format,
             recovery::{self, Opened},
         },
-        record::{Record, ScrubRecord},
+        record::Record,
     },
     service::quarantine,
 };
@@ -160,18 +159,13 @@ fn look_at(
     progress: OnProgress,
 ) -> Result<(), BackupError> {
     release(opened, env)?;
-    if check == Depth::Bytes {
-        // From the first body on, wherever the last pass has ended.
-        let record = Record::Scrub(Box::<ScrubRecord>::default());
-        commit(opened, vec![Change::put(Key::Scrub, record)])?;
-    }
-    let config = ScrubConfig {
-        sample_rate: 1.0,
-        max_per_run: None,
-    };
     let local = opened.local.clone();
-    let mut scrubber = Scrubber::new(local.clone(), env.clone(), Arc::default(), config);
-    scrubber.begin(check)?;
+    let (counters, config) = (Arc::default(), ScrubConfig::default());
+    let mut scrubber = Scrubber::new(local.clone(), env.clone(), counters, config);
+    scrubber.begin(match check {
+        Depth::Length => ScrubExtent::Presence,
+        Depth::Bytes => ScrubExtent::Everything,
+    })?;
     let mut told = Progress::new("check");
     let committer = &mut opened.committer;
     while let Some(bytes) = scrubber.step(&mut |all| committer.commit(all))? {
@@ -216,13 +210,6 @@ fn release(opened: &mut Opened, env: &Env) -> Result<(), BackupError> {
             .map_err(Error::from)?;
     }
     Ok(())
-}
-
-fn commit(opened: &mut Opened, changes: Vec<Change>) -> Result<(), Error> {
-    let transaction = Transaction::of(changes);
-    let answers = opened.committer.commit(vec![transaction]);
-    let done: Result<Vec<()>, CommitError> = answers.into_iter().collect();
-    Ok(done.map(drop)?)
 }
 
 /// The rows of the objects in quarantine, and how they are called.

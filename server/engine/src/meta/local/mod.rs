@@ -200,7 +200,7 @@ impl Local {
             files: Files::new(disk.clone(), env, incarnation, floor, space.clone()),
             overlay: Overlay::new(start),
             applied: Mutex::new(start),
-            counters: Arc::new(Counters::new(disk.sync_failures())),
+            counters: Arc::new(Counters::new(disk.syncs())),
             disk,
             config,
             store_id,
