@@ -98,6 +98,7 @@ def operations(bucket: str, other: str, place: str, acl: str) -> dict[str, Asked
         "CompleteMultipartUpload": Asked("POST", key, f"uploadId={UPLOAD}", COMPLETE),
         "AbortMultipartUpload": Asked("DELETE", key, f"uploadId={UPLOAD}"),
         "DeleteObject": Asked("DELETE", f"{key}9"),
+        "DeleteObject if": Asked("DELETE", f"{key}9", headers={"if-match": '"x"'}),
         "DeleteObjects": Asked("POST", at, "delete=", deletes, {"content-md5": digest}),
         "PutBucketAcl": Asked("PUT", at, "acl=", headers={"x-amz-acl": acl}),
         "DeleteBucket": Asked("DELETE", at),
