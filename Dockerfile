@@ -1,4 +1,4 @@
-# docker build -t jay .   then   docker run -p 9000:9000 -p 9001:9001 -v jay:/data jay
+# docker build -t jay .   then   docker run -p 9000:9000 -p 9001:9001 -p 4444:4444 -v jay:/data jay
 # Runs under any user: docker run --user 4711:4711 -v /srv/jay:/data jay (who owns /srv/jay).
 FROM rust:1.95-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends cmake clang && rm -rf /var/lib/apt/lists/*

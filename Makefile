@@ -8,7 +8,7 @@ help: ## list the verbs
 
 run: ## build the release binary and serve ./data on 127.0.0.1:9000
 	cargo build --release -p jay-server
-	JAY_LISTEN_ADDR=127.0.0.1:9000 JAY_ADMIN_ADDR=127.0.0.1:9001 JAY_RATE_LIMIT=0 exec ./target/release/jay
+	JAY_LISTEN_ADDR=127.0.0.1:9000 JAY_ADMIN_ADDR=127.0.0.1:9001 JAY_NATIVE_ADDR=127.0.0.1:4444 JAY_RATE_LIMIT=0 exec ./target/release/jay
 
 test: ## install what the tests need and run every test
 	tests/run

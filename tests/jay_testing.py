@@ -42,11 +42,12 @@ class Server:
 
     def __init__(self, data_dir: Path, **variables: str):
         self.data_dir = Path(data_dir)
-        self.port, self.admin_port = free_port(), free_port()
+        self.port, self.admin_port, self.native_port = free_port(), free_port(), free_port()
         self.variables = {
             "JAY_DATA_DIR": str(data_dir),
             "JAY_LISTEN_ADDR": f"127.0.0.1:{self.port}",
             "JAY_ADMIN_ADDR": f"127.0.0.1:{self.admin_port}",
+            "JAY_NATIVE_ADDR": f"127.0.0.1:{self.native_port}",
             "JAY_RATE_LIMIT": "0",
         } | variables
         self.starts = 0

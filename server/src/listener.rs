@@ -1,4 +1,4 @@
-//! What all fronts share below HTTP: sockets, limits, deadlines, the log line of each request, and the
+//! What all fronts share below their protocols: sockets, limits, deadlines, the log line of each request, and the
 //! graceful stop. Written once.
 //!
 //! `serve` reserves a [`Port`], and hands it with a [`Front`] to [`Port::serve`], which runs until it is
@@ -14,16 +14,21 @@ mod record;
 mod stream;
 pub mod tls;
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{Semaphore, watch},
     task::JoinSet,
 };
-use tokio_rustls::server::TlsStream;
 
-use self::{connection::Link, connections::Open, stream::Stream, tls::Tls};
+use self::{connections::Open, stream::Stream, tls::Tls};
 use crate::{
     config::{ListenAddr, TrustedProxies},
     metrics::{Metrics, PortMetrics},
@@ -31,9 +36,9 @@ use crate::{
 
 pub use self::{
     body::RequestBody,
-    connection::Phase,
+    connection::{Io, Link, Phase, within_deadlines},
     connections::{Connection, Connections},
-    record::{RequestContext, Window},
+    record::{Record, RequestContext, Window},
 };
 
 /// Most bytes of a request's head; longer ones (the last read is not counted) are answered with 431. Also
@@ -46,6 +51,8 @@ const BACKLOG: u32 = 1024;
 /// Shortest and longest pause after a failed accept.
 const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
+/// The type of the record that every TLS connection begins with (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -95,7 +102,31 @@ pub struct Edge {
     pub connections: Arc<Connections>,
 }
 
-/// Answers requests: the S3 front or the admin front.
+/// What is spoken on a port.
+pub trait Protocol: Send + Sync + Sized + 'static {
+    /// Whether its requests are logged at INFO; else at DEBUG.
+    const LOGGED: bool;
+
+    /// Where TLS is configured: whether clients may do without it. The first byte tells.
+    const MAY_BE_PLAIN: bool;
+
+    /// Serves one connection to its end, or until the port stops.
+    fn serve(io: Io, peer: IpAddr, shared: Arc<Shared<Self>>) -> impl Future<Output = ()> + Send;
+}
+
+/// HTTP/1.1, with a front that answers.
+pub struct Http<F>(pub F);
+
+impl<F: Front> Protocol for Http<F> {
+    const LOGGED: bool = F::LOGGED;
+    const MAY_BE_PLAIN: bool = false;
+
+    async fn serve(io: Io, peer: IpAddr, shared: Arc<Shared<Self>>) {
+        connection::serve(io, peer, shared).await;
+    }
+}
+
+/// Answers requests over HTTP: the S3 front or the admin front.
 pub trait Front: Clone + Send + Sync + 'static {
     /// The body of its answers.
     type Body: http_body::Body<Data = bytes::Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
@@ -203,7 +234,12 @@ pub struct Listening {
 
 impl Listening {
     /// Answers clients through `front` until `stop` turns true; then finishes what is in flight.
-    pub async fn serve<F: Front>(self, front: F, limits: Limits, mut stop: watch::Receiver<bool>) {
+    pub async fn serve<P: Protocol>(
+        self,
+        front: P,
+        limits: Limits,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let slots = Arc::new(Semaphore::new(limits.connections_max));
         let stop_timeout = limits.stop_timeout;
         let shared = Arc::new(Shared {
@@ -233,13 +269,17 @@ impl Listening {
 }
 
 /// What the connections of one port have in common.
-struct Shared<F> {
+pub struct Shared<P> {
     name: &'static str,
-    front: F,
-    limits: Limits,
+    /// Who answers.
+    pub front: P,
+    /// What the port allows.
+    pub limits: Limits,
     edge: Edge,
-    metrics: Arc<PortMetrics>,
-    stop: watch::Receiver<bool>,
+    /// Where it counts.
+    pub metrics: Arc<PortMetrics>,
+    /// Turns true when the port stops.
+    pub stop: watch::Receiver<bool>,
 }
 
 /// A socket on `addr` that does not listen yet. On the unspecified IPv6 address it takes IPv4 too.
@@ -275,10 +315,10 @@ fn advice(error: &io::Error, variable: &str) -> String {
 }
 
 /// Accepts for ever, each connection in a task of its own.
-async fn accept<F: Front>(
+async fn accept<P: Protocol>(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
-    shared: &Arc<Shared<F>>,
+    shared: &Arc<Shared<P>>,
     connections: &mut JoinSet<()>,
 ) -> Infallible {
     let mut pause = ACCEPT_PAUSE.0;
@@ -331,48 +371,50 @@ async fn accept<F: Front>(
 }
 
 /// Serves a connection until it ends or is closed from outside.
-async fn accepted<F: Front>(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared<F>>) {
+async fn accepted<P: Protocol>(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared<P>>) {
     // Fails only when the client is gone already, which the first read will tell.
     let _ = stream.set_nodelay(true);
     let _counted = shared.metrics.connection();
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let is_tls = shared.edge.tls.is_some();
     let link = Link::new(&shared.limits);
-    let open = shared
-        .edge
-        .connections
-        .open(shared.name, peer, is_tls, link);
+    let open = shared.edge.connections.open(shared.name, peer, link);
     tokio::select! {
         () = serve(stream, &open, shared) => {}
         () = open.is_closed() => {}
     }
 }
 
-async fn serve<F: Front>(stream: TcpStream, open: &Open, shared: Arc<Shared<F>>) {
+async fn serve<P: Protocol>(stream: TcpStream, open: &Open, shared: Arc<Shared<P>>) {
     let peer = open.peer();
-    let stream = match &shared.edge.tls {
-        None => Stream::Plain(stream),
-        Some(tls) => match handshake(tls, stream, &shared).await {
-            Ok(stream) => Stream::Tls(Box::new(stream)),
-            Err(error) => {
-                shared.metrics.handshake_failed();
-                tracing::debug!(%peer, %error, "TLS handshake failed");
-                return;
-            }
-        },
-    };
-    connection::drive(stream, peer, open.link(), shared).await;
+    match secured(stream, open, &shared).await {
+        Ok(stream) => P::serve(Io::new(stream, open.link().clone()), peer, shared).await,
+        Err(error) => {
+            shared.metrics.handshake_failed();
+            tracing::debug!(%peer, %error, "TLS handshake failed");
+        }
+    }
 }
 
-/// Shakes hands, unless that takes too long or the port stops meanwhile.
-async fn handshake<F: Front>(
-    tls: &Tls,
+/// The connection inside TLS, where that is configured and wanted; unless it takes too long or the port stops meanwhile.
+async fn secured<P: Protocol>(
     stream: TcpStream,
-    shared: &Shared<F>,
-) -> io::Result<TlsStream<TcpStream>> {
+    open: &Open,
+    shared: &Shared<P>,
+) -> io::Result<Stream> {
+    let Some(tls) = &shared.edge.tls else {
+        return Ok(Stream::Plain(stream));
+    };
+    let handshake = async {
+        let mut first = [0];
+        if P::MAY_BE_PLAIN && stream.peek(&mut first).await? == 1 && first[0] != TLS_HANDSHAKE {
+            return Ok(Stream::Plain(stream));
+        }
+        open.speaks_tls();
+        Ok(Stream::Tls(Box::new(tls.accept(stream).await?)))
+    };
     let mut stop = shared.stop.clone();
     tokio::select! {
-        accepted = tokio::time::timeout(shared.limits.handshake_timeout, tls.accept(stream)) => accepted?,
+        accepted = tokio::time::timeout(shared.limits.handshake_timeout, handshake) => accepted?,
         _ = stop.wait_for(|stop| *stop) => Err(io::ErrorKind::ConnectionAborted.into()),
     }
 }

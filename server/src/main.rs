@@ -9,6 +9,7 @@ mod limits;
 mod listener;
 mod log;
 mod metrics;
+mod native;
 mod planted;
 mod s3;
 mod self_signed;

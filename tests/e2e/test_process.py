@@ -135,7 +135,7 @@ def test_a_second_process_is_refused(new_server):
     assert first.client().request("GET", "/").status == 200
 
 
-@pytest.mark.parametrize("which", ["JAY_LISTEN_ADDR", "JAY_ADMIN_ADDR"])
+@pytest.mark.parametrize("which", ["JAY_LISTEN_ADDR", "JAY_ADMIN_ADDR", "JAY_NATIVE_ADDR"])
 def test_a_port_in_use_is_refused(new_server, which):
     first = new_server("first").start()
     second = new_server("second", **{which: first.variables["JAY_LISTEN_ADDR"]})

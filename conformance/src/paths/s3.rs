@@ -33,7 +33,7 @@ struct Connection {
 impl Server {
     /// Starts `jay` on `data` and waits until it is ready.
     pub fn start(jay: &Path, data: &Path, fault: Option<&str>) -> anyhow::Result<Self> {
-        let [s3, admin] = free_ports()?.map(|port| format!("127.0.0.1:{port}"));
+        let [s3, admin, native] = free_ports()?.map(|port| format!("127.0.0.1:{port}"));
         let command = |verb: &str| {
             let mut command = Command::new(jay);
             clean(&mut command)
@@ -41,6 +41,7 @@ impl Server {
                 .env("JAY_DATA_DIR", data)
                 .env("JAY_LISTEN_ADDR", &s3)
                 .env("JAY_ADMIN_ADDR", &admin)
+                .env("JAY_NATIVE_ADDR", &native)
                 .env("JAY_S3_MIN_PART_SIZE", PART_BYTES_MIN)
                 .env("JAY_RATE_LIMIT", "0")
                 .stdin(Stdio::null());
@@ -121,11 +122,12 @@ fn wait(child: &mut Child, ready: impl Fn() -> bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn free_ports() -> anyhow::Result<[u16; 2]> {
+fn free_ports() -> anyhow::Result<[u16; 3]> {
     let listeners = [
+        TcpListener::bind("127.0.0.1:0")?,
         TcpListener::bind("127.0.0.1:0")?,
         TcpListener::bind("127.0.0.1:0")?,
     ];
     let port = |i: usize| listeners[i].local_addr().map(|address| address.port());
-    Ok([port(0)?, port(1)?])
+    Ok([port(0)?, port(1)?, port(2)?])
 }

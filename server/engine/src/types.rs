@@ -380,6 +380,8 @@ pub struct ObjectInfo {
 /// A bucket as its owner sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketInfo {
+    /// Its id, which no other bucket ever has.
+    pub id: u64,
     /// Its name.
     pub name: BucketName,
     /// When it was created.

@@ -88,7 +88,7 @@ impl Store {
             let etag = part.finish(None).await.unwrap().etag;
             listed.push(CompletedPart {
                 number,
-                etag,
+                etag: Some(etag),
                 checksum: None,
             });
         }

@@ -81,7 +81,7 @@ impl Store {
             .iter()
             .map(|part| CompletedPart {
                 number: part.number,
-                etag: part.etag.clone(),
+                etag: Some(part.etag.clone()),
                 checksum: None,
             })
             .collect();

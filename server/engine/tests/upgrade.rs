@@ -208,7 +208,7 @@ impl Parts {
             .iter()
             .map(|part| CompletedPart {
                 number: part.number,
-                etag: part.etag.clone(),
+                etag: Some(part.etag.clone()),
                 checksum: None,
             })
             .collect();

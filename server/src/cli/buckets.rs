@@ -26,7 +26,7 @@ pub async fn make(
         })?;
     for bucket in buckets {
         match engine.create_bucket(&caller, bucket).await {
-            Ok(()) => tracing::info!(bucket = bucket.as_str(), "seed: bucket created"),
+            Ok(_) => tracing::info!(bucket = bucket.as_str(), "seed: bucket created"),
             Err(error) if error.kind() == ErrorKind::BucketAlreadyOwnedByYou => {
                 tracing::info!(bucket = bucket.as_str(), "seed: bucket exists");
             }

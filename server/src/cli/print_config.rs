@@ -2,7 +2,7 @@
 //!
 //! The one place that shows secrets, and only on standard output, never in the log.
 
-use std::{fmt::Write as _, io::Write as _, net::SocketAddr};
+use std::{fmt::Write as _, io::Write as _};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -11,9 +11,6 @@ use zeroize::Zeroizing;
 
 use super::tls;
 use crate::{config::Config, credentials::Credentials, self_signed};
-
-/// Port of the native protocol, which clients of `JAY_URL` will speak.
-const NATIVE_PORT: u16 = 4444;
 
 /// Options of `print-config`.
 #[derive(Args)]
@@ -51,7 +48,9 @@ pub struct Connection {
     secret_access_key: Zeroizing<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     bucket: Option<String>,
-    jay_url: String,
+    /// Where the native protocol is served, if it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jay_url: Option<String>,
     admin_url: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     admin_token: Option<Zeroizing<String>>,
@@ -91,12 +90,13 @@ impl Connection {
         admin_token: Option<Zeroizing<String>>,
     ) -> Self {
         let s3 = config.listen_addr.connect_addr();
-        let native = SocketAddr::new(s3.ip(), NATIVE_PORT);
         let path = bucket
             .as_ref()
             .map(|bucket| format!("/{bucket}"))
             .unwrap_or_default();
         let scheme = tls::scheme(config);
+        let native = config.native_addr.as_ref();
+        let native_scheme = if scheme == "https" { "jays" } else { "jay" };
         let made = self_signed::in_use(&config.data_dir).filter(|_| config.tls.is_none());
         let ca_bundle = made.map(|files| {
             let path = std::path::absolute(&files.cert).unwrap_or(files.cert);
@@ -108,7 +108,7 @@ impl Connection {
             access_key_id,
             secret_access_key,
             bucket,
-            jay_url: format!("jay://{native}{path}"),
+            jay_url: native.map(|addr| format!("{native_scheme}://{}{path}", addr.connect_addr())),
             admin_url: format!("{scheme}://{}", config.admin_addr.connect_addr()),
             admin_token,
             ca_bundle,
@@ -124,10 +124,13 @@ impl Connection {
             ("AWS_DEFAULT_REGION", &self.region),
             ("AWS_ENDPOINT_URL", &self.endpoint_url),
             // A URL ends up in logs and histories: the secret stays out of it.
-            ("JAY_URL", &self.jay_url),
+            ("JAY_URL", self.jay_url.as_deref().unwrap_or_default()),
             ("JAY_TOKEN_ID", &self.access_key_id),
             ("JAY_TOKEN_SECRET", &self.secret_access_key),
         ] {
+            if value.is_empty() {
+                continue;
+            }
             // Writing into a String does not fail.
             let _ = writeln!(text, "export {name}={}", quoted(value));
         }

@@ -22,15 +22,20 @@ use crate::{
     config::{self, Config},
     credentials::Credentials,
     limits::{self, RateLimiter},
-    listener::{Connections, Edge, Front, Limits, Port, RequestBody, RequestContext, tls::Tls},
+    listener::{
+        Connections, Edge, Front, Http, Limits, Port, RequestBody, RequestContext, tls::Tls,
+    },
     log,
     metrics::{Metrics, Sources},
+    native::{self, Native},
     s3::{self, S3},
     self_signed,
 };
 
 /// Most connections of the admin port.
 const ADMIN_CONNECTIONS_MAX: usize = 256;
+/// How long a native connection may be kept without a request: its clients expect no longer one.
+const NATIVE_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the admin port may take to end after everything else has.
 const ADMIN_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -77,12 +82,17 @@ async fn serve(args: &ServeArgs, config: Config) -> anyhow::Result<()> {
         data_dir = %config.data_dir.display(),
         listen = %config.listen_addr,
         admin = %config.admin_addr,
+        native = config.native_addr.as_ref().map(tracing::field::display),
         "jay: starting"
     );
     let health = Health::default();
     let stop = stop_on_signals(health.clone())?;
     let admin_port = Port::reserve("admin", "JAY_ADMIN_ADDR", &config.admin_addr)?;
     let s3_port = Port::reserve("s3", "JAY_LISTEN_ADDR", &config.listen_addr)?;
+    let native_port = config.native_addr.as_ref();
+    let native_port = native_port
+        .map(|addr| Port::reserve("native", "JAY_NATIVE_ADDR", addr))
+        .transpose()?;
 
     let metrics = Arc::new(Metrics::default());
     let edge = Edge {
@@ -98,10 +108,10 @@ async fn serve(args: &ServeArgs, config: Config) -> anyhow::Result<()> {
     };
     let (stop_admin, admin_stop) = watch::channel(false);
     let admin = tokio::spawn(admin_port.listen(edge.clone())?.serve(
-        Admin::new(
+        Http(Admin::new(
             health.clone(),
             admin_settings(&config, sources, edge.connections.clone()),
-        ),
+        )),
         Limits::new(ADMIN_CONNECTIONS_MAX, ADMIN_STOP_TIMEOUT),
         admin_stop,
     ));
@@ -119,9 +129,17 @@ async fn serve(args: &ServeArgs, config: Config) -> anyhow::Result<()> {
             is_compatible: config.is_compatible,
             request_bytes_max: config.request_bytes_max,
         },
+        limiter.clone(),
+    );
+    let native = Native::new(
+        store.engine.clone(),
+        native::Settings {
+            request_bytes_max: config.request_bytes_max,
+        },
         limiter,
     );
-    let s3_port = s3_port.listen(edge)?;
+    let s3_port = s3_port.listen(edge.clone())?;
+    let native_port = native_port.map(|port| port.listen(edge)).transpose()?;
     health.set_ready(store.engine.clone(), store.admin_token.clone());
     store.greet(&config)?;
     supervisor::ready(&health);
@@ -130,7 +148,19 @@ async fn serve(args: &ServeArgs, config: Config) -> anyhow::Result<()> {
     }
 
     let limits = Limits::new(config.connections_max, config.stop_timeout);
-    s3_port.serve(Arc::new(s3), limits, stop).await;
+    let native_limits = Limits {
+        idle_timeout: NATIVE_IDLE_TIMEOUT,
+        ..limits.clone()
+    };
+    let native = async {
+        if let Some(port) = native_port {
+            port.serve(native, native_limits, stop.clone()).await;
+        }
+    };
+    tokio::join!(
+        s3_port.serve(Http(Arc::new(s3)), limits, stop.clone()),
+        native
+    );
 
     // Nobody else listens any more.
     let _ = stop_admin.send(true);

@@ -54,8 +54,7 @@ pub struct Config {
     pub listen_addr: ListenAddr,
     /// Where the admin port listens. Default `:9001`.
     pub admin_addr: ListenAddr,
-    /// Where the native port is to listen; `None`: nowhere. Default `:4444`. Nothing listens there yet: the setting
-    /// is read and checked so that files which have it stay good.
+    /// Where the native port listens; `None`: nowhere. Default `:4444`.
     pub native_addr: Option<ListenAddr>,
     /// The directory that holds everything. Default `./data`.
     pub data_dir: PathBuf,

@@ -100,7 +100,7 @@ settings! {
     DATA_DIR = Setting::new("JAY_DATA_DIR", "data_dir", Kind::Text, "the directory that holds everything").default("./data");
     LISTEN_ADDR = Setting::new("JAY_LISTEN_ADDR", "listen_addr", Kind::Address, "where S3 is served").default(":9000");
     ADMIN_ADDR = Setting::new("JAY_ADMIN_ADDR", "admin_addr", Kind::Address, "where the admin API is served").default(":9001");
-    NATIVE_ADDR = Setting::new("JAY_NATIVE_ADDR", "native_addr", Kind::Address, "where the native protocol will be served")
+    NATIVE_ADDR = Setting::new("JAY_NATIVE_ADDR", "native_addr", Kind::Address, "where the native protocol is served")
         .default(":4444").when_empty(Empty::Off);
     ADMIN_TOKEN = Setting::new("JAY_ADMIN_TOKEN", "admin_token", Kind::LongSecret, "bearer token of the admin API")
         .secret().when_empty(Empty::Refused);

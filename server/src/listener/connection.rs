@@ -7,6 +7,7 @@
 
 use std::{
     convert::Infallible,
+    fmt::Display,
     future::poll_fn,
     io::{self, IoSlice},
     net::IpAddr,
@@ -24,7 +25,7 @@ use tokio::{
 };
 
 use super::{
-    Front, HEAD_BYTES_MAX, HEADERS_MAX, Limits, Shared,
+    Front, HEAD_BYTES_MAX, HEADERS_MAX, Http, Limits, Shared,
     body::{AnswerBody, RequestBody},
     connections::{Activity, Shown, Waits},
     record::Record,
@@ -36,31 +37,27 @@ use super::{
 const LINGER: Duration = Duration::from_secs(5);
 
 /// Serves one connection to its end.
-pub async fn drive<F: Front>(stream: Stream, peer: IpAddr, link: &Link, shared: Arc<Shared<F>>) {
+pub async fn serve<F: Front>(io: Io, peer: IpAddr, shared: Arc<Shared<Http<F>>>) {
+    let link = io.link.clone();
     link.lock().enter(Phase::Fresh);
     let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
         let shared = shared.clone();
         let link = link.clone();
         async move {
-            let mut record = Record::new(&request, peer, &shared, link.clone());
+            let mut record = Record::of_http(&request, peer, &shared, link.clone());
             link.lock().request_begins(record.context.client);
             let request = request.map(|body| RequestBody::new(body, link, record.bytes_in()));
-            let response = shared.front.handle(request, &mut record.context).await;
+            let front = &shared.front.0;
+            let response = front.handle(request, &mut record.context).await;
             record.answered(response.status());
             Ok::<_, Infallible>(response.map(|body| AnswerBody::new(body, record)))
         }
     });
-    let io = TokioIo::new(Io {
-        stream,
-        link: link.clone(),
-        linger: None,
-    });
     let connection = hyper::server::conn::http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
-        .serve_connection(io, service);
+        .serve_connection(TokioIo::new(io), service);
     let mut connection = std::pin::pin!(connection);
-    let mut deadline = Deadline::new(link.clone());
     let mut stop = shared.stop.clone();
     let mut stopping = std::pin::pin!(stop.wait_for(|stop| *stop));
     let mut stopped = false;
@@ -70,18 +67,35 @@ pub async fn drive<F: Front>(stream: Stream, peer: IpAddr, link: &Link, shared: 
             connection.as_mut().graceful_shutdown();
         }
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-            return Poll::Ready(ended.map_err(|error| error.to_string()));
+            return Poll::Ready(ended);
         }
         // hyper waits for the first request of a fresh connection even when it should stop.
         if stopped && link.lock().phase == Phase::Fresh {
             return Poll::Ready(Ok(()));
         }
+        Poll::Pending
+    });
+    within_deadlines(&link, peer, ended).await;
+}
+
+/// Serves until `ended`, or until one of the deadlines of the connection has passed.
+pub async fn within_deadlines<E: Display>(
+    link: &Link,
+    peer: IpAddr,
+    ended: impl Future<Output = Result<(), E>>,
+) {
+    let mut ended = std::pin::pin!(ended);
+    let mut deadline = Deadline::new(link.clone());
+    let ended = poll_fn(|cx| {
+        // In this order: what happens on the connection moves its deadlines.
+        if let Poll::Ready(ended) = ended.as_mut().poll(cx) {
+            return Poll::Ready(ended.map_err(|error| error.to_string()));
+        }
         deadline
             .poll(cx)
             .map(|what| Err(format!("{what} took too long")))
-    })
-    .await;
-    if let Err(error) = ended {
+    });
+    if let Err(error) = ended.await {
         tracing::debug!(%peer, %error, "connection ended");
     }
 }
@@ -123,13 +137,14 @@ pub struct State {
 }
 
 impl State {
-    fn enter(&mut self, phase: Phase) {
+    /// Another phase begins.
+    pub fn enter(&mut self, phase: Phase) {
         self.phase = phase;
         self.phase_since = Instant::now();
     }
 
     /// A request of `client` begins: nothing else is known of it yet.
-    fn request_begins(&mut self, client: IpAddr) {
+    pub fn request_begins(&mut self, client: IpAddr) {
         self.enter(Phase::Request);
         self.client = Some(client);
     }
@@ -252,7 +267,7 @@ impl Deadline {
 }
 
 /// The socket, telling the state what it sees.
-struct Io {
+pub struct Io {
     stream: Stream,
     link: Link,
     linger: Option<Pin<Box<Sleep>>>,
@@ -279,6 +294,25 @@ impl AsyncRead for Io {
 }
 
 impl Io {
+    /// The socket of the connection with this state.
+    pub fn new(stream: Stream, link: Link) -> Self {
+        Self {
+            stream,
+            link,
+            linger: None,
+        }
+    }
+
+    /// The state.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Whether it is inside TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.stream, Stream::Tls(_))
+    }
+
     /// Notes how much the socket took, or since when it is full.
     fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         let mut state = self.link.lock();

@@ -6,7 +6,10 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::SystemTime,
 };
 
@@ -28,7 +31,7 @@ struct Table {
 struct Entry {
     port: &'static str,
     peer: SocketAddr,
-    is_tls: bool,
+    is_tls: AtomicBool,
     opened: SystemTime,
     link: Link,
     end: Notify,
@@ -94,17 +97,11 @@ pub struct Waits {
 
 impl Connections {
     /// Enters a connection, until what is returned is dropped.
-    pub(super) fn open(
-        self: &Arc<Self>,
-        port: &'static str,
-        peer: SocketAddr,
-        is_tls: bool,
-        link: Link,
-    ) -> Open {
+    pub(super) fn open(self: &Arc<Self>, port: &'static str, peer: SocketAddr, link: Link) -> Open {
         let entry = Arc::new(Entry {
             port,
             peer,
-            is_tls,
+            is_tls: AtomicBool::new(false),
             opened: SystemTime::now(),
             link,
             end: Notify::new(),
@@ -132,7 +129,7 @@ impl Connections {
             id,
             port: entry.port,
             peer: entry.peer,
-            is_tls: entry.is_tls,
+            is_tls: entry.is_tls.load(Ordering::Relaxed),
             opened: entry.opened,
             activity: entry.link.lock().activity(),
         });
@@ -164,6 +161,11 @@ impl Open {
     /// Who connected.
     pub fn peer(&self) -> IpAddr {
         self.entry.peer.ip()
+    }
+
+    /// It speaks TLS, or is about to.
+    pub fn speaks_tls(&self) {
+        self.entry.is_tls.store(true, Ordering::Relaxed);
     }
 
     /// Where what it does is noted.

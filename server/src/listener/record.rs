@@ -12,7 +12,7 @@ use std::{
 
 use http::StatusCode;
 
-use super::{Front, Shared, client::client, connection::Link, connections::Shown};
+use super::{Front, Http, Protocol, Shared, client::client, connection::Link, connections::Shown};
 use crate::metrics::{Ended, Outcome, PortMetrics};
 
 /// What a front knows of a request that the log should tell.
@@ -93,17 +93,19 @@ pub struct Record {
 }
 
 impl Record {
-    pub(super) fn new<B, F: Front>(
-        request: &http::Request<B>,
-        peer: IpAddr,
-        shared: &Shared<F>,
+    /// A request that begins, from `client` by way of `peer`; `path` is what the log shows of what it addresses.
+    pub fn new<P: Protocol>(
+        method: http::Method,
+        path: String,
+        (peer, client): (IpAddr, IpAddr),
+        shared: &Shared<P>,
         link: Link,
     ) -> Self {
         let context = RequestContext {
             request_id: request_id(),
             peer,
-            client: client(peer, request.headers(), &shared.edge.proxies),
-            path: request.uri().path().to_owned(),
+            client,
+            path,
             operation: "",
             token_id: None,
             bucket: None,
@@ -115,15 +117,27 @@ impl Record {
         };
         Self {
             context,
-            method: request.method().clone(),
+            method,
             started: Instant::now(),
             head: None,
             bytes_in: Arc::default(),
             bytes_out: 0,
             complete: false,
-            logged: F::LOGGED,
+            logged: P::LOGGED,
             metrics: shared.metrics.clone(),
         }
+    }
+
+    pub(super) fn of_http<B, F: Front>(
+        request: &http::Request<B>,
+        peer: IpAddr,
+        shared: &Shared<Http<F>>,
+        link: Link,
+    ) -> Self {
+        let client = client(peer, request.headers(), &shared.edge.proxies);
+        // Without the query: presigned ones carry signatures, and what matters of it is in the operation.
+        let path = request.uri().path().to_owned();
+        Self::new(request.method().clone(), path, (peer, client), shared, link)
     }
 
     /// The counter of the raw body.
@@ -132,19 +146,19 @@ impl Record {
     }
 
     /// The front has answered.
-    pub(super) fn answered(&mut self, status: StatusCode) {
+    pub fn answered(&mut self, status: StatusCode) {
         // A front may have learned only now what the request is.
         self.context.show();
         self.head = Some((status, self.started.elapsed()));
     }
 
     /// `bytes` of the answer's body are on their way.
-    pub(super) fn sent(&mut self, bytes: u64) {
+    pub fn sent(&mut self, bytes: u64) {
         self.bytes_out += bytes;
     }
 
     /// The whole answer is on its way.
-    pub(super) fn complete(&mut self) {
+    pub fn complete(&mut self) {
         self.complete = true;
     }
 }

@@ -65,7 +65,11 @@ fn serve_with(edge: Edge, change: impl FnOnce(&mut Limits)) -> Served {
     let addr = port.addr;
     let connections = edge.connections.clone();
     let (stop, stopped) = watch::channel(false);
-    let ended = tokio::spawn(port.listen(edge).unwrap().serve(Echo, limits, stopped));
+    let ended = tokio::spawn(
+        port.listen(edge)
+            .unwrap()
+            .serve(Http(Echo), limits, stopped),
+    );
     Served {
         addr,
         connections,

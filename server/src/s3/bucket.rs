@@ -276,6 +276,7 @@ mod tests {
     fn buckets() -> Vec<BucketInfo> {
         ["photos", "docs", "photos-2"]
             .map(|name| BucketInfo {
+                id: 0,
                 name: BucketName::parse(name).unwrap(),
                 created: Timestamp(0),
                 public_read: false,

@@ -44,6 +44,7 @@ use http::{
 use jay_engine::{BucketName, Caller, Engine, ErrorKind, ObjectKey};
 
 pub use self::body::Body;
+pub(crate) use self::error::code_and_status;
 use self::{
     authenticate::{Mechanism, Proof},
     error::{Error, Result},

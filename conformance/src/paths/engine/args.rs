@@ -167,7 +167,7 @@ impl Args {
             let mut part = Args(part);
             let completed = CompletedPart {
                 number: part.required("part_number")?,
-                etag: ETag::new(part.required::<String>("etag")?),
+                etag: Some(ETag::new(part.required::<String>("etag")?)),
                 checksum: part.checksum()?,
             };
             part.end().map(|()| completed)

@@ -6,7 +6,7 @@ use crate::{BucketInfo, BucketName, BucketOptions, BucketUsage, Caller, Engine, 
 
 impl Engine {
     /// Creates a bucket of the caller's account.
-    pub async fn create_bucket(&self, caller: &Caller, bucket: &BucketName) -> Result<()> {
+    pub async fn create_bucket(&self, caller: &Caller, bucket: &BucketName) -> Result<BucketInfo> {
         self.create_bucket_with(caller, bucket, BucketOptions::default())
             .await
     }
@@ -17,7 +17,7 @@ impl Engine {
         caller: &Caller,
         bucket: &BucketName,
         options: BucketOptions,
-    ) -> Result<()> {
+    ) -> Result<BucketInfo> {
         self.service.create_bucket(caller, bucket, options).await
     }
 

@@ -22,7 +22,7 @@ impl Service {
         caller: &Caller,
         name: &BucketName,
         options: BucketOptions,
-    ) -> Result<()> {
+    ) -> Result<BucketInfo> {
         permit(caller, Action::BucketWriteMeta, Some(name), Place::Bucket)?;
         let owner = match &options.owner {
             None => caller.account(),
@@ -47,6 +47,7 @@ impl Service {
         };
         let mut requires = Requirements::default();
         let key = Key::Bucket(name.as_str().into());
+        let made = info(name.clone(), &record);
         requires.add(
             Precondition::Absent(key.clone()),
             ErrorKind::BucketAlreadyExists,
@@ -63,7 +64,7 @@ impl Service {
             (Err(error), Some(bucket)) if error.kind() == ErrorKind::BucketAlreadyExists => {
                 Err(exists(caller, name, &bucket))
             }
-            (done, _) => done,
+            (done, _) => done.map(|()| made),
         }
     }
 
@@ -128,6 +129,7 @@ impl Service {
 
 fn info(name: BucketName, bucket: &BucketRecord) -> BucketInfo {
     BucketInfo {
+        id: bucket.id.0,
         name,
         created: bucket.created,
         public_read: bucket.public_read,

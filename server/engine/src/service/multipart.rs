@@ -522,6 +522,7 @@ fn part_info(number: u16, part: &PartRecord) -> PartInfo {
         number,
         size: part.size,
         etag: ETag::of_md5(&part.md5),
+        sha256: part.sha256,
         last_modified: part.modified,
         checksum: part.checksum.clone(),
         crc64: Checksum {

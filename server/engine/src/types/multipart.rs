@@ -92,6 +92,8 @@ pub struct PartInfo {
     pub size: u64,
     /// MD5 in hex.
     pub etag: ETag,
+    /// SHA-256 of its bytes.
+    pub sha256: [u8; 32],
     /// When it was committed.
     pub last_modified: Timestamp,
     /// The checksum that the upload or the writer of the part chose.
@@ -105,8 +107,8 @@ pub struct PartInfo {
 pub struct CompletedPart {
     /// Its number.
     pub number: u16,
-    /// The ETag that its upload was answered with.
-    pub etag: ETag,
+    /// The ETag that its upload was answered with; `None` takes the part that is there.
+    pub etag: Option<ETag>,
     /// Its checksum, to be held against that of the part.
     pub checksum: Option<Checksum>,
 }

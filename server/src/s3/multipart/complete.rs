@@ -96,7 +96,7 @@ fn parse(document: &[u8]) -> Result<Vec<CompletedPart>> {
                 }
                 parts.push(CompletedPart {
                     number,
-                    etag,
+                    etag: Some(etag),
                     checksum: checksum.take(),
                 });
             }
@@ -217,8 +217,14 @@ mod tests {
              <Part><ETag>f</ETag><PartNumber> 1 </PartNumber><ChecksumCRC32>y/Q5Jg==</ChecksumCRC32></Part>",
         );
         let parts = parts.unwrap();
-        assert_eq!((parts[0].number, parts[0].etag.as_str()), (2, "e"));
-        assert_eq!((parts[1].number, parts[1].etag.as_str()), (1, "f"));
+        assert_eq!(
+            (parts[0].number, parts[0].etag.as_ref().unwrap().as_str()),
+            (2, "e")
+        );
+        assert_eq!(
+            (parts[1].number, parts[1].etag.as_ref().unwrap().as_str()),
+            (1, "f")
+        );
         let checksum = parts[1].checksum.as_ref().unwrap();
         assert_eq!(checksum.algorithm, ChecksumAlgorithm::Crc32);
     }

@@ -151,7 +151,8 @@ fn must_be_in_order(listed: &[CompletedPart]) -> Result<()> {
 }
 
 fn must_be_same(listed: &CompletedPart, row: &PartRecord) -> Result<()> {
-    if listed.etag != ETag::of_md5(&row.md5) {
+    let etag = ETag::of_md5(&row.md5);
+    if listed.etag.as_ref().is_some_and(|listed| *listed != etag) {
         return Err(invalid_part(listed, "has another ETag"));
     }
     let is_same = |listed: &Checksum| {

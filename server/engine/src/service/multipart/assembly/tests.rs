@@ -25,7 +25,7 @@ fn upload(algorithm: Option<ChecksumAlgorithm>, checksum_type: ChecksumType) -> 
 fn listed(rows: &[(u16, PartRecord)]) -> Vec<CompletedPart> {
     let listed = |(number, part): &(u16, PartRecord)| CompletedPart {
         number: *number,
-        etag: ETag::of_md5(&part.md5),
+        etag: Some(ETag::of_md5(&part.md5)),
         checksum: None,
     };
     rows.iter().map(listed).collect()
