@@ -406,6 +406,29 @@ def test_links_have_one_refusal(configured):
     assert fetch(configured, "GET", link("GET", path, expires=now + 604_800)).body == b"hello"
 
 
+def test_a_link_holds_in_its_bucket_whatever_the_host_says(new_server):
+    """A link does not sign the host. With buckets in the host, its path was taken for a key alone: a link for `/links/k` read
+    the object `links/k` of any bucket of the account whose name was put into the host."""
+    server = new_server(
+        JAY_VHOST_DOMAIN="jay.test", JAY_SIGNING_SECRET=SIGNING_SECRET, JAY_ADMIN_TOKEN="an admin token that is long enough",
+        JAY_SEED_TOKEN_ACCOUNT="me", JAY_SEED_TOKEN_ID="reader", JAY_SEED_TOKEN_SECRET=SECRET,
+    ).start()  # fmt: skip
+    client = Client(server.port, "reader", SECRET)
+    for bucket, key in [("links", "k"), ("other", "links/k")]:
+        assert client.request("PUT", f"/{bucket}").status == 200
+        assert client.request("PUT", f"/{bucket}/{key}", body=bucket.encode()).status == 200
+    read, write = link("GET", "/links/k"), link("PUT", "/links/k")
+    assert fetch(server, "GET", read).body == b"links"
+    for method, target in [("GET", read), ("PUT", write)]:
+        answer = fetch(server, method, target, b"lost" if method == "PUT" else b"", {"host": "other.jay.test"})
+        assert (answer.status, answer.code) == (403, "AccessDenied"), answer
+    assert client.request("GET", "/other/links/k").body == b"other"
+    # The same object, by the other way to address it.
+    in_host = read.removeprefix("/links")
+    assert fetch(server, "GET", in_host, headers={"host": "links.jay.test"}).body == b"links"
+    assert fetch(server, "GET", in_host, headers={"host": "other.jay.test"}).status == 403
+
+
 def test_a_link_carries_no_more_than_the_rights_of_its_token(configured):
     answer = fetch(configured, "GET", link("GET", "/unknown/k"))
     assert (answer.status, answer.code) == (404, "NoSuchBucket"), answer

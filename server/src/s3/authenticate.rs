@@ -92,7 +92,9 @@ impl Proof {
                 Self::signed(engine, settings, claim, hash, parts)
             }
             Mechanism::Bearer => Self::of_caller(by_bearer(engine, &parts.headers).await?, parts),
-            Mechanism::Link => Self::of_caller(link::verify(engine, parts, query)?, parts),
+            Mechanism::Link => {
+                Self::of_caller(link::verify(engine, settings, parts, query)?, parts)
+            }
             Mechanism::PresignedV2 => {
                 let (caller, hash) = sigv2::verify(engine, settings, parts, query)?;
                 Ok(Self {

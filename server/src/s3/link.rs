@@ -6,7 +6,9 @@ use http::{HeaderMap, request::Parts};
 use jay_engine::{Caller, Engine, ErrorKind, Link};
 
 use super::{
+    Settings,
     error::{Error, Result},
+    router::Target,
     uri::{self, Query},
 };
 use crate::planted::{self, Fault};
@@ -30,7 +32,12 @@ pub(crate) fn is_link(query: &Query) -> bool {
 }
 
 /// Who made the link. Whatever is wrong with it, the refusal is the same.
-pub(crate) fn verify(engine: &Engine, parts: &Parts, query: &Query) -> Result<Caller> {
+pub(crate) fn verify(
+    engine: &Engine,
+    settings: &Settings,
+    parts: &Parts,
+    query: &Query,
+) -> Result<Caller> {
     if PARAMETERS.iter().any(|name| query.repeats(name)) {
         return Err(invalid());
     }
@@ -39,13 +46,23 @@ pub(crate) fn verify(engine: &Engine, parts: &Parts, query: &Query) -> Result<Ca
     let link = Link {
         token_id,
         method: parts.method.as_str(),
-        path: &uri::decode_path(parts.uri.path())?,
+        path: &signed_path(parts, &settings.vhost_domains)?,
         canonical_query: &query.without(&PARAMETERS).canonical_form(),
         expires,
     };
     let caller = engine.verify_link(link, &signature)?;
     must_ask_no_more(&parts.headers)?;
     Ok(caller)
+}
+
+/// Bucket and key as links are made of them, also where the host names the bucket: the host is not signed, and would
+/// else turn a link for one bucket into one for another.
+fn signed_path(parts: &Parts, vhost_domains: &[String]) -> Result<String> {
+    let path = uri::decode_path(parts.uri.path())?;
+    Ok(match Target::bucket_in_host(parts, vhost_domains) {
+        Some(bucket) => format!("/{bucket}{path}"),
+        None => path,
+    })
 }
 
 /// A link signs method, path and query, not headers. Whoever holds it may describe what it uploads, but not ask for

@@ -20,7 +20,7 @@ pub struct Link<'a> {
     pub token_id: &'a str,
     /// The only method that it serves.
     pub method: &'a str,
-    /// The path, percent-decoded once.
+    /// The path, percent-decoded once, with the bucket at its beginning whatever the host says.
     pub path: &'a str,
     /// All other parameters of the query: sorted by name then value, encoded as HTML forms do.
     pub canonical_query: &'a str,
