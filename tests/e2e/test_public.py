@@ -202,3 +202,24 @@ def test_a_body_without_credentials_is_not_invited(server, public):
     answer = read_answer(connection.sock)
     assert answer.status == 403 and answer.headers["connection"] == "close", answer
     connection.close()
+
+
+def test_the_body_of_an_anonymous_caller_comes_as_it_says(server, client, bucket):
+    """The headers that tell how a body comes were not read of a caller without credentials: where a policy lets everybody
+    write, chunks were stored with their framing, and a body that was not the announced one was taken."""
+    policy = {"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Principal": "*", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{bucket}/*"}
+    ]}  # fmt: skip
+    assert client.request("PUT", f"/{bucket}", "policy=", json.dumps(policy).encode()).status == 204
+    chunked = {"content-encoding": "aws-chunked", "x-amz-decoded-content-length": "4"}
+    unsigned = chunked | {"x-amz-content-sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER"}
+    path, body = f"/{bucket}/k", b"4\r\n1234\r\n0\r\n"
+    assert fetch(server, "PUT", path, body + b"\r\n", unsigned).status == 200
+    assert client.request("GET", path).body == b"1234"
+    trailer = unsigned | {"x-amz-trailer": "x-amz-checksum-crc32"}
+    assert fetch(server, "PUT", path, body + b"x-amz-checksum-crc32:m+Pgow==\r\n\r\n", trailer).status == 200
+    signed = chunked | {"x-amz-content-sha256": "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"}
+    for headers, code in [(signed, "InvalidRequest"), ({"x-amz-content-sha256": "0" * 64}, "XAmzContentSHA256Mismatch")]:
+        answer = fetch(server, "PUT", path, body, headers)
+        assert (answer.status, answer.code) == (400, code), answer
+    assert client.request("GET", path).body == b"1234"

@@ -111,13 +111,9 @@ impl Proof {
         }
     }
 
-    /// No proof, for what is open to all.
-    pub(crate) fn absent() -> Self {
-        Self {
-            caller: Caller::anonymous(),
-            hash: ContentHash::Unsigned,
-            chain: None,
-        }
+    /// No proof, for what is open to all. How the body comes is said all the same: chunks must not be stored as content.
+    pub(crate) fn absent(parts: &Parts) -> Result<Self> {
+        Self::of_caller(Caller::anonymous(), parts)
     }
 
     fn signed(

@@ -203,7 +203,7 @@ impl S3 {
             .is_ok_and(|operation| operation.is_public_read() || mechanism == Mechanism::Absent);
         let (proof, refusal) = match proof {
             Err(refusal) if may_be_open && !authenticate::overrides(&query) => {
-                (Proof::absent(), Some(refusal))
+                (Proof::absent(parts)?, Some(refusal))
             }
             proof => {
                 context.auth_failed = is_wrong;
