@@ -153,9 +153,11 @@ impl Contents {
     }
 }
 
-/// The bytes of the file `path`, which `name` named.
+/// The bytes of the file `path`, which `name` named. Not of a pipe or a device, which may never end and cannot be read
+/// again when the certificate changes.
 pub fn read(name: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
     let bytes = std::fs::metadata(path).and_then(|known| match known.len() {
+        _ if !known.is_file() => Err(io::Error::other("it is no regular file")),
         bytes if bytes > FILE_BYTES_MAX => Err(io::Error::other("it is too long")),
         _ => std::fs::read(path),
     });

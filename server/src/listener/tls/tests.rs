@@ -53,6 +53,9 @@ fn what_cannot_be_used_is_named() {
     assert!(
         pair.refused().starts_with("JAY_TLS_KEY:") && pair.refused().contains("cannot be read")
     );
+    // It has no end.
+    std::os::unix::fs::symlink("/dev/zero", pair.files().key).unwrap();
+    assert!(pair.refused().contains("no regular file"));
 }
 
 #[test]
