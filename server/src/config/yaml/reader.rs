@@ -8,6 +8,8 @@ use super::{Key, Located, Node, Position};
 
 /// Most nodes of a file, aliases counted as what they stand for.
 const NODES_MAX: usize = 10_000;
+/// Bytes of a text that count like one more node, since aliases repeat them too.
+const TEXT_BYTES_PER_NODE: usize = 1024;
 /// Most collections inside each other.
 const DEPTH_MAX: usize = 32;
 
@@ -120,6 +122,7 @@ impl<'a> Reader<'a> {
             | Event::MappingStart(_, _, Some(_)) => return tagged(),
             Event::Scalar(text, style, anchor, None) => {
                 self.last_line = last_line(&span, style);
+                self.count(text.len() / TEXT_BYTES_PER_NODE, at)?;
                 (scalar(&text, style), anchor)
             }
             Event::SequenceStart(_, anchor, None) => (self.list(depth)?, anchor),

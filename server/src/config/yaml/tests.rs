@@ -143,6 +143,13 @@ fn aliases_stand_for_values_but_not_for_too_many() {
         );
     }
     assert!(error(&bomb).ends_with("too many values"));
+    // Nor for texts that are too long together: 1.5 GB here.
+    let text = "x".repeat(500_000);
+    let long = format!(
+        "region: &a {text}\nvhost_domain: [{}]\n",
+        "*a,".repeat(3000)
+    );
+    assert!(error(&long).ends_with("too many values"));
     let deep = format!("a: {}{}\n", "[".repeat(50), "]".repeat(50));
     assert!(error(&deep).ends_with("too many levels"));
 }
