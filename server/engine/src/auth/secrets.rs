@@ -23,6 +23,8 @@ use crate::{
 
 /// Signing keys that are remembered; one is 5 HMACs.
 const SIGNING_KEYS_MAX: usize = 4096;
+/// Longest region whose signing key is remembered, in bytes. A request names its region before it has proven anything.
+const REGION_BYTES_MAX: usize = 64;
 /// Secrets that are remembered as checked against their hash.
 const VERIFIED_MAX: usize = 4096;
 const NONCE_BYTES: usize = 12;
@@ -226,6 +228,9 @@ impl Secrets {
         }
         let secret = self.open(id, &token.sealed_secret)?;
         let key = SigningKey::derive(&secret, date, region);
+        if region.len() > REGION_BYTES_MAX {
+            return Ok(key);
+        }
         let mut keys = self.lock();
         if keys.len() >= SIGNING_KEYS_MAX {
             keys.clear();
@@ -256,6 +261,7 @@ impl Secrets {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{meta::key::AccountId, types::Timestamp};
 
     #[test]
     fn a_hash_is_checked_in_full_and_remembered() {
@@ -271,6 +277,33 @@ mod tests {
         assert!(!secrets.is_verified(&hash, &long[..79]));
         assert!(!secrets.verify_hash("no hash", &long));
         assert!(!Secrets::new("a signing secret").is_verified(&hash, &long));
+    }
+
+    /// Who knows the id of an access key could fill the memory: a request names its region before it has proven
+    /// anything, and the keys of all were remembered. 3000 requests took 300 MB.
+    #[test]
+    fn signing_keys_of_endless_regions_are_not_remembered() {
+        let (env, secrets) = (Env::real(), Secrets::new("a signing secret"));
+        let token = TokenRecord {
+            account: AccountId(1),
+            name: String::new(),
+            created: Timestamp(0),
+            expires: None,
+            active: true,
+            sealed_secret: secrets.seal(&env, "id", "secret"),
+            key_id: secrets.key_id(),
+            secret_hash: String::new(),
+            actions: Vec::new(),
+            buckets: Vec::new(),
+            prefixes: Vec::new(),
+        };
+        let long = "r".repeat(100_000);
+        for region in ["us-east-1", &long, "us-east-1", &long] {
+            let key = secrets.signing_key("id", &token, "20260101", region);
+            let derived = SigningKey::derive("secret", "20260101", region);
+            assert_eq!(key.unwrap().as_bytes(), derived.as_bytes());
+        }
+        assert_eq!(secrets.lock().len(), 1);
     }
 
     #[test]
