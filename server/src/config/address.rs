@@ -145,8 +145,7 @@ impl FromStr for TrustedProxies {
 }
 
 fn parse_network(text: &str) -> Result<IpNet, String> {
-    let single = || text.parse::<IpAddr>().map(IpNet::from);
-    text.parse::<IpNet>().or_else(|_| single()).map_err(|_| {
+    jay_engine::parse_network(text).ok_or_else(|| {
         format!("{text:?} is not a network; give true, false, or networks such as 10.0.0.0/8,::1")
     })
 }

@@ -252,9 +252,13 @@ fn proxies_are_near_or_listed() {
     for text in ["", "0", "false"] {
         assert!(proxies(text).unwrap().is_empty(), "{text}");
     }
-    let listed = proxies("203.0.113.0/24, 2001:db8::7").unwrap();
-    assert_eq!(listed.to_string(), "203.0.113.0/24,2001:db8::7/128");
+    let listed = proxies("203.0.113.0/24, 2001:db8::7, ::ffff:198.51.100.0/120").unwrap();
+    assert_eq!(
+        listed.to_string(),
+        "203.0.113.0/24,2001:db8::7/128,198.51.100.0/24"
+    );
     assert!(listed.contains("203.0.113.200".parse().unwrap()));
+    assert!(listed.contains("198.51.100.1".parse().unwrap()));
     assert!(!listed.contains("127.0.0.1".parse().unwrap()));
     let error = proxies("10.0.0.0/8,yes").unwrap_err();
     assert!(error.contains("\"yes\" is not a network"), "{error}");

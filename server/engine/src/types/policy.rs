@@ -264,12 +264,23 @@ fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D:
     texts.iter().map(network).collect()
 }
 
-/// Reads a network, or a single address.
+/// Reads a network, or a single address. One of IPv4 written in IPv6 is that of IPv4, as the addresses of callers are:
+/// else it would hold for nobody.
 pub fn parse_network(text: &str) -> Option<IpNet> {
-    let whole = |address: IpAddr| IpNet::from(address.to_canonical());
+    let whole = |address: IpAddr| IpNet::from(address);
     let parsed = text.parse::<IpNet>().map(|network| network.trunc());
-    parsed.or_else(|_| text.parse().map(whole)).ok()
+    let network = parsed.or_else(|_| text.parse().map(whole)).ok()?;
+    let bits = network.prefix_len().checked_sub(MAPPED_BITS);
+    match (network.network().to_canonical(), bits) {
+        (address @ IpAddr::V4(_), Some(bits)) if network.network().is_ipv6() => {
+            IpNet::new(address, bits).ok()
+        }
+        _ => Some(network),
+    }
 }
+
+/// Bits in front of an IPv4 address that is written in IPv6 (RFC 4291, section 2.5.5.2).
+const MAPPED_BITS: u8 = 96;
 
 #[cfg(test)]
 mod tests {
@@ -361,6 +372,10 @@ mod tests {
         assert_eq!(text("::1").as_deref(), Some("::1/128"));
         assert_eq!(text("::ffff:10.1.2.3").as_deref(), Some("10.1.2.3/32"));
         assert_eq!(text("10.1.2.3/8").as_deref(), Some("10.0.0.0/8"));
+        assert_eq!(text("::ffff:10.1.2.3/104").as_deref(), Some("10.0.0.0/8"));
+        assert_eq!(text("::ffff:0:0/96").as_deref(), Some("0.0.0.0/0"));
+        assert_eq!(text("::/0").as_deref(), Some("::/0"));
+        assert_eq!(text("::ffff:0:0/95").as_deref(), Some("::fffe:0:0/95"));
         for bad in [
             "",
             "10.0.0",
