@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jay_engine::{
     Action, BucketName, BucketOptions, Caller, CopyOptions, CopySource, Engine, EngineConfig,
-    ErrorKind, Grant, Link, ListEntry, ListOptions, OldSecret, OpenError, Policy, PutOptions,
-    Question, ReadConditions, Reason, RekeyReport, Result, SeedToken, Select, Timestamp,
-    TokenOptions, rekey,
+    ErrorKind, Grant, Link, ListEntry, ListOptions, OldSecret, OpenError, PartOptions, Policy,
+    PutOptions, Question, ReadConditions, Reason, RekeyReport, Result, SeedToken, Select,
+    Timestamp, TokenOptions, UploadOptions, rekey,
 };
 use zeroize::Zeroizing;
 
@@ -429,6 +429,71 @@ async fn a_body_that_was_long_on_its_way_needs_a_key_that_still_holds() {
     engine.revoke_token(&token.info.id).await.unwrap();
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert_eq!(kind(slow.finish(None).await), Some(ErrorKind::AccessDenied));
+}
+
+/// Only the access key was looked at again: what a policy no longer allowed, or a new quota had no room for, was stored
+/// when its body had begun to come before, and a body may take hours.
+#[tokio::test]
+async fn a_body_that_was_long_on_its_way_is_held_against_the_bucket_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, owner) = open(dir.path()).await;
+    let bucket = name("bucket");
+    engine.create_bucket(&owner, &bucket).await.unwrap();
+    let policy = |effect: &str, subject: &str| {
+        let statement = format!(
+            r#"{{"effect":"{effect}","actions":["object:put","multipart:upload-part"],"subjects":["{subject}"]}}"#
+        );
+        let json = format!(r#"{{"version":"2024-01-01","statements":[{statement}]}}"#);
+        Policy::parse(json.as_bytes()).unwrap()
+    };
+    let set = async |policy| {
+        let done = engine.put_bucket_policy(&owner, &bucket, policy).await;
+        done.unwrap();
+    };
+    set(policy("allow", "*")).await;
+    let begin = async |caller: &Caller, text: &str| {
+        let (key, options) = (key(text), PutOptions::default());
+        let begun = engine.put_object(caller, &bucket, &key, options);
+        let mut writer = begun.await.unwrap();
+        writer.write("hello".into()).await.unwrap();
+        writer
+    };
+    let anybody = Caller::anonymous();
+    let (strange, own) = (begin(&anybody, "strange").await, begin(&owner, "own").await);
+    let upload = engine
+        .create_multipart_upload(&owner, &bucket, &key("parts"), UploadOptions::default())
+        .await
+        .unwrap()
+        .upload_id;
+    let options = PartOptions::default();
+    let mut part = engine
+        .upload_part(&owner, &bucket, &key("parts"), upload, 1, options)
+        .await
+        .unwrap();
+    part.write("hello".into()).await.unwrap();
+    set(policy("deny", "key")).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    let denied = Some(ErrorKind::AccessDenied);
+    assert_eq!(kind(strange.finish(None).await), denied);
+    assert_eq!(kind(own.finish(None).await), denied);
+    assert_eq!(kind(part.finish(None).await), denied);
+
+    set(policy("allow", "*")).await;
+    let more = begin(&owner, "more").await;
+    let operator = Caller::operator();
+    let limited = engine.put_bucket_quota(&operator, &bucket, Some(3));
+    limited.await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    assert_eq!(
+        kind(more.finish(None).await),
+        Some(ErrorKind::QuotaExceeded)
+    );
+    assert!(
+        list(&engine, &owner, &bucket, "", None)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 /// Weakness 21: they governed neither.

@@ -17,7 +17,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     meta::{
         key::Key,
-        record::{Record, TokenRecord},
+        record::{BucketRecord, Record, TokenRecord},
     },
     service::{Service, blocking},
     types::{BucketName, Grant, ObjectKey},
@@ -26,16 +26,27 @@ use crate::{
 /// How long the rights with which a body began to come are not looked at again.
 const STANDING: Duration = Duration::from_secs(1);
 
-/// Who sends a body, and since when.
+/// Who sends a body where, and since when.
 pub(super) struct Standing {
     caller: Caller,
+    action: Action,
+    bucket: BucketName,
+    key: ObjectKey,
     since: Instant,
 }
 
 impl Standing {
-    pub(super) fn of(caller: &Caller) -> Self {
+    pub(super) fn of(
+        caller: &Caller,
+        action: Action,
+        bucket: &BucketName,
+        key: &ObjectKey,
+    ) -> Self {
         Self {
             caller: caller.clone(),
+            action,
+            bucket: bucket.clone(),
+            key: key.clone(),
             since: Instant::now(),
         }
     }
@@ -180,17 +191,25 @@ impl Service {
         Ok(is_active.then_some(*token))
     }
 
-    /// Who has sent a body for a while may have lost its rights meanwhile.
-    pub(super) fn must_still_stand(&self, standing: &Standing) -> Result<()> {
-        let id = standing.caller.token_id();
-        if id.is_empty() || standing.since.elapsed() < STANDING || self.usable_token(id)?.is_some()
-        {
-            return Ok(());
+    /// Who has sent a body for a while may have lost its rights meanwhile: its access key, or what the bucket lets it
+    /// do. Answers the bucket as it is now, for its quota too.
+    pub(super) fn must_still_stand(
+        &self,
+        standing: &Standing,
+        bucket: BucketRecord,
+    ) -> Result<BucketRecord> {
+        if standing.since.elapsed() < STANDING {
+            return Ok(bucket);
         }
-        Err(Error::new(
-            ErrorKind::AccessDenied,
-            "Access Denied: the access key was revoked, or expired, while the body was being sent.",
-        ))
+        let id = standing.caller.token_id();
+        if !id.is_empty() && self.usable_token(id)?.is_none() {
+            return Err(Error::new(
+                ErrorKind::AccessDenied,
+                "Access Denied: the access key was revoked, or expired, while the body was being sent.",
+            ));
+        }
+        let place = Place::Key(&standing.key);
+        self.bucket(&standing.caller, standing.action, &standing.bucket, place)
     }
 
     pub(crate) fn explain(&self, question: &Question) -> Result<Reason> {

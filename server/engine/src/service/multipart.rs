@@ -170,7 +170,7 @@ impl Service {
             body: BodyWriter::new(self, options, more_memory).await?,
             service: self.clone(),
             requires,
-            standing: Standing::of(caller),
+            standing: Standing::of(caller, Action::MultipartUploadPart, name, key),
             bucket,
             key: key.clone(),
             id,
@@ -408,7 +408,7 @@ impl PartWriter {
     /// in place of an earlier one of its number, and answers what it has become.
     pub async fn finish(self, trailer: Option<Checksum>) -> Result<PartInfo> {
         let body = self.body.finish(trailer).await?;
-        self.service.must_still_stand(&self.standing)?;
+        let bucket = self.service.must_still_stand(&self.standing, self.bucket)?;
         let record = PartRecord {
             version: self.service.env.unique_id(),
             modified: self.service.env.clock.now(),
@@ -424,7 +424,7 @@ impl PartWriter {
         let record = Record::Part(Box::new(record));
         let mut transaction = Transaction::default();
         let _buffer = body
-            .place(&mut transaction, self.bucket.id, &self.key, row, record)
+            .place(&mut transaction, bucket.id, &self.key, row, record)
             .await?;
         self.requires
             .commit(&*self.service.meta, transaction)

@@ -53,7 +53,7 @@ impl Service {
             body: BodyWriter::new(self, expected, 0).await?,
             requires: put_requirements(name, &bucket, key, &options.conditions),
             service: self.clone(),
-            standing: Standing::of(caller),
+            standing: Standing::of(caller, Action::ObjectPut, name, key),
             bucket,
             key: key.clone(),
             options,
@@ -357,7 +357,7 @@ impl ObjectWriter {
             body,
         } = self;
         let body = body.finish(trailer).await?;
-        service.must_still_stand(&standing)?;
+        let bucket = service.must_still_stand(&standing, bucket)?;
         requires.add_quota(&bucket, &key, body.size);
         let record = ObjectRecord {
             version: service.env.unique_id(),

@@ -30,7 +30,7 @@ pub async fn make_bucket(
 ) -> Result<(), Error> {
     match engine.create_bucket(caller, bucket).await {
         Err(error) if error.kind() == ErrorKind::BucketAlreadyOwnedByYou => Ok(()),
-        made => made,
+        made => made.map(drop),
     }
 }
 

@@ -161,7 +161,7 @@ fn what_does_not_fit_is_refused() {
     unknown[2].number = 8;
     assert_eq!(kind(&unknown, Default::default()), ErrorKind::InvalidPart);
     let mut wrong = good.clone();
-    wrong[1].etag = ETag::new("0");
+    wrong[1].etag = Some(ETag::new("0"));
     assert_eq!(kind(&wrong, Default::default()), ErrorKind::InvalidPart);
     let mut wrong = good.clone();
     wrong[1].checksum = Some(Checksum {
