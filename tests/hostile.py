@@ -106,8 +106,27 @@ def stalled_uploads(server: Server, count: int):
         yield lambda: None
 
 
+@contextlib.contextmanager
+def crowd(server: Server, count: int):
+    """Connections that ask for nothing, more of them than the server has; as many come again with every round as gave way."""
+    with contextlib.ExitStack() as stack:
+        streams = connected(server, count, stack)
+
+        def go_on():
+            poll = select.poll()
+            for stream in streams:
+                poll.register(stream, select.POLLIN)
+            for descriptor, _ in poll.poll(0)[:50]:
+                stream = next(stream for stream in streams if stream.fileno() == descriptor)
+                streams.remove(stream)
+                stream.close()
+                streams.extend(connected(server, 1, stack))
+
+        yield go_on
+
+
 # Each kind, and how many of it per connection that is asked for: a reader that stands still holds memory for its body.
-KINDS = {idle: 1.0, slow_loris: 1.0, header_flood: 0.05, never_reading: 0.01, stalled_uploads: 0.01}
+KINDS = {idle: 1.0, slow_loris: 1.0, header_flood: 0.05, never_reading: 0.01, stalled_uploads: 0.01, crowd: 1.05}
 
 
 def latencies(client: Client, rounds: int, meanwhile) -> list[float]:

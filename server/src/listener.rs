@@ -15,6 +15,7 @@ mod stream;
 pub mod tls;
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
@@ -24,8 +25,8 @@ use std::{
 
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{Semaphore, watch},
-    task::JoinSet,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::{self, JoinSet},
 };
 
 use self::{connections::Open, stream::Stream, tls::Tls};
@@ -51,6 +52,12 @@ const BACKLOG: u32 = 1024;
 /// Shortest and longest pause after a failed accept.
 const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
+/// How long a connection that gives way may take to do so before the next one is asked.
+const GIVE_WAY_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// How often a port looks whether memory is short.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// The type of the record that every TLS connection begins with (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 /// How long a TLS handshake may take.
@@ -59,7 +66,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What one port allows.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Most connections at a time; further ones wait in the kernel.
+    /// Most connections at a time. For a further one the connection that has been without a request for longest gives
+    /// way; while all have one, it waits.
     pub connections_max: usize,
     /// From the connection to the end of the TLS handshake. Default 10 s.
     pub handshake_timeout: Duration,
@@ -100,6 +108,9 @@ pub struct Edge {
     pub metrics: Arc<Metrics>,
     /// Those that are open.
     pub connections: Arc<Connections>,
+    /// Whether the memory that bodies share is short. Who is slow with a body is then cut; else some hundred clients
+    /// that take nothing of what they ask for would stop everybody's bodies.
+    pub memory_is_short: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }
 
 /// What is spoken on a port.
@@ -240,7 +251,6 @@ impl Listening {
         limits: Limits,
         mut stop: watch::Receiver<bool>,
     ) {
-        let slots = Arc::new(Semaphore::new(limits.connections_max));
         let stop_timeout = limits.stop_timeout;
         let shared = Arc::new(Shared {
             name: self.name,
@@ -252,7 +262,7 @@ impl Listening {
         });
         let mut connections = JoinSet::new();
         tokio::select! {
-            never = accept(&self.listener, &slots, &shared, &mut connections) => match never {},
+            never = accept(&self.listener, &shared, &mut connections) => match never {},
             _ = stop.wait_for(|stop| *stop) => {}
         }
         drop(self.listener);
@@ -317,42 +327,34 @@ fn advice(error: &io::Error, variable: &str) -> String {
 /// Accepts for ever, each connection in a task of its own.
 async fn accept<P: Protocol>(
     listener: &TcpListener,
-    slots: &Arc<Semaphore>,
     shared: &Arc<Shared<P>>,
     connections: &mut JoinSet<()>,
 ) -> Infallible {
+    let mut slots = Slots::new(shared.limits.connections_max);
     let mut pause = ACCEPT_PAUSE.0;
-    let mut full = false;
+    let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
-        // Forget those that ended.
-        while connections.try_join_next().is_some() {}
-        let slot = match slots.clone().try_acquire_owned() {
-            Ok(slot) => {
-                full = false;
-                slot
-            }
-            Err(_) => {
-                if !std::mem::replace(&mut full, true) {
-                    tracing::warn!(
-                        connections = shared.limits.connections_max,
-                        "all connections are taken, further clients wait; JAY_CONNECTIONS_MAX sets how many"
-                    );
+        let next = tokio::select! {
+            next = listener.accept() => next,
+            _ = look.tick() => {
+                if shared.edge.memory_is_short.as_ref().is_some_and(|is_short| is_short()) {
+                    slots.open.values().for_each(Link::cut_if_slow);
                 }
-                // The semaphore is never closed.
-                let Ok(slot) = slots.clone().acquire_owned().await else {
-                    continue;
-                };
-                slot
+                continue;
             }
         };
-        match listener.accept().await {
+        match next {
             Ok((stream, peer)) => {
                 pause = ACCEPT_PAUSE.0;
-                let shared = shared.clone();
-                connections.spawn(async move {
-                    accepted(stream, peer, shared).await;
+                slots.forget_ended(connections);
+                let slot = slots.take().await;
+                let (shared, link) = (shared.clone(), Link::new(&shared.limits));
+                let linked = link.clone();
+                let task = connections.spawn(async move {
+                    accepted(stream, linked, peer, shared).await;
                     drop(slot);
                 });
+                slots.open.insert(task.id(), link);
             }
             // The client went away while it waited: nothing is wrong here.
             Err(error)
@@ -370,13 +372,74 @@ async fn accept<P: Protocol>(
     }
 }
 
+/// The connections that a port may have, and those that are open.
+struct Slots {
+    free: Arc<Semaphore>,
+    connections_max: usize,
+    open: HashMap<task::Id, Link>,
+    is_full: bool,
+}
+
+impl Slots {
+    fn new(connections_max: usize) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(connections_max)),
+            connections_max,
+            open: HashMap::new(),
+            is_full: false,
+        }
+    }
+
+    fn forget_ended(&mut self, connections: &mut JoinSet<()>) {
+        while let Some(ended) = connections.try_join_next_with_id() {
+            let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+            self.open.remove(&id);
+        }
+    }
+
+    /// A free slot, else that of a connection which gives way or ends by itself. If none gave way, some thousand
+    /// connections that ask for nothing would keep everybody out for as long as their owner likes.
+    async fn take(&mut self) -> OwnedSemaphorePermit {
+        if let Ok(slot) = self.free.clone().try_acquire_owned() {
+            self.is_full = false;
+            return slot;
+        }
+        if !std::mem::replace(&mut self.is_full, true) {
+            tracing::warn!(
+                connections = self.connections_max,
+                "all connections are taken: those without a request give way, and clients wait while there are none; \
+                 JAY_CONNECTIONS_MAX sets how many there are"
+            );
+        }
+        loop {
+            let waiting = self.open.iter().filter_map(|(id, link)| {
+                let since = link.lock().waits_since()?;
+                Some((since, *id))
+            });
+            // Asked once: that one ends as soon as it may, and the next time it is another one's turn.
+            let longest = waiting.min_by_key(|(since, _)| *since);
+            if let Some(link) = longest.and_then(|(_, id)| self.open.remove(&id)) {
+                link.give_way();
+            }
+            let freed = self.free.clone().acquire_owned();
+            if let Ok(Ok(slot)) = tokio::time::timeout(GIVE_WAY_TIMEOUT, freed).await {
+                return slot;
+            }
+        }
+    }
+}
+
 /// Serves a connection until it ends or is closed from outside.
-async fn accepted<P: Protocol>(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared<P>>) {
+async fn accepted<P: Protocol>(
+    stream: TcpStream,
+    link: Link,
+    peer: SocketAddr,
+    shared: Arc<Shared<P>>,
+) {
     // Fails only when the client is gone already, which the first read will tell.
     let _ = stream.set_nodelay(true);
     let _counted = shared.metrics.connection();
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let link = Link::new(&shared.limits);
     let open = shared.edge.connections.open(shared.name, peer, link);
     tokio::select! {
         () = serve(stream, &open, shared) => {}
@@ -395,7 +458,8 @@ async fn serve<P: Protocol>(stream: TcpStream, open: &Open, shared: Arc<Shared<P
     }
 }
 
-/// The connection inside TLS, where that is configured and wanted; unless it takes too long or the port stops meanwhile.
+/// The connection inside TLS, where that is configured and wanted; unless it takes too long, another connection needs the
+/// place or the port stops meanwhile.
 async fn secured<P: Protocol>(
     stream: TcpStream,
     open: &Open,
@@ -415,6 +479,7 @@ async fn secured<P: Protocol>(
     let mut stop = shared.stop.clone();
     tokio::select! {
         accepted = tokio::time::timeout(shared.limits.handshake_timeout, handshake) => accepted?,
+        () = open.link().outdone() => Err(io::ErrorKind::ConnectionAborted.into()),
         _ = stop.wait_for(|stop| *stop) => Err(io::ErrorKind::ConnectionAborted.into()),
     }
 }

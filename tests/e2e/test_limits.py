@@ -129,20 +129,49 @@ def test_a_body_that_is_too_long_is_refused_before_it_comes(new_server):
 @pytest.mark.weakness(31)
 @pytest.mark.parametrize("kind", hostile.KINDS, ids=lambda kind: kind.__name__)
 def test_others_are_served_meanwhile(new_server, kind):
-    server = new_server().start()
-    with kind(server, 400 if kind in (hostile.idle, hostile.slow_loris) else 20) as go_on:
+    server = new_server(JAY_CONNECTIONS_MAX="300" if kind is hostile.crowd else "4096").start()
+    with kind(server, 400 if kind in (hostile.idle, hostile.slow_loris, hostile.crowd) else 20) as go_on:
         taken = hostile.latencies(server.client(), 20, go_on)
     assert max(taken) < SERVED_SECONDS_MAX, taken
     assert server.stop() == 0
 
 
 @pytest.mark.weakness(31)
-def test_connections_beyond_the_most_wait_for_their_turn(new_server):
+def test_connections_beyond_the_most_wait_while_all_have_a_request(new_server):
     server = new_server(JAY_CONNECTIONS_MAX="2").start()
+    client = server.client(timeout=1)
     held = [socket.create_connection(("127.0.0.1", server.port), timeout=5) for _ in range(2)]
-    time.sleep(0.2)
-    waiting = server.client(timeout=1)
+    for stream in held:
+        stream.sendall(client.head_bytes("PUT", "/default/held", headers={"content-length": "2"}) + b"x")
+    time.sleep(0.5)
     with pytest.raises(TimeoutError):
-        waiting.request("GET", "/default")
-    held.pop().close()
+        client.request("GET", "/default")
+    held[0].sendall(b"x")
+    assert read_answer(held[0]).status == 200
     assert server.client(timeout=10).request("GET", "/default").status == 200
+    # The other one is where it was.
+    held[1].sendall(b"x")
+    assert read_answer(held[1]).status == 200
+
+
+def test_readers_that_take_nothing_do_not_keep_the_memory(new_server):
+    """A reader that stands still keeps its share of the memory for bodies: as many as share it all, 512 by default, stopped
+    everybody's reads and writes for 90 s, and came again. Now they are cut as soon as memory is short, after 10 s."""
+    server = new_server(JAY_BUFFER_BYTES_MAX=str(1 << 20)).start()
+    client = server.client(timeout=60)
+    with hostile.never_reading(server, 4):
+        time.sleep(0.5)
+        began = time.monotonic()
+        assert client.request("PUT", "/default/small", body=b"body").status == 200
+        assert client.request("GET", "/default/large", headers={"range": "bytes=0-9"}).status == 206
+        assert time.monotonic() - began < 25, "without a SlowDown"
+
+
+def test_a_crowd_on_the_admin_port_does_not_hide_that_the_server_lives(new_server):
+    """256 connections that ask for nothing kept supervisors and the operator out for as long as their owner liked."""
+    server = new_server().start()
+    held = [socket.create_connection(("127.0.0.1", server.admin_port), timeout=5) for _ in range(300)]
+    began = time.monotonic()
+    assert server.ready() and time.monotonic() - began < SERVED_SECONDS_MAX
+    for stream in held:
+        stream.close()

@@ -81,6 +81,11 @@ impl Engine {
         self.service.buffer(bytes).await.map(Memory)
     }
 
+    /// Whether little of the memory for bodies is left, or none: then who is slow with a body keeps others waiting.
+    pub fn memory_is_short(&self) -> bool {
+        self.service.buffers.available_permits() < self.service.buffers_max / 4
+    }
+
     /// What was counted since the start.
     pub fn counters(&self) -> &Counters {
         &self.service.counters

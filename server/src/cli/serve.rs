@@ -99,7 +99,7 @@ async fn serve(args: &ServeArgs, config: Config) -> anyhow::Result<()> {
         tls: tls(args, &config)?,
         proxies: config.trusted_proxies.clone(),
         metrics: metrics.clone(),
-        connections: Arc::default(),
+        ..Edge::default()
     };
     let limiter = rate_limiter(&config);
     let sources = Sources {
@@ -138,6 +138,11 @@ async fn serve(args: &ServeArgs, config: Config) -> anyhow::Result<()> {
         },
         limiter,
     );
+    let engine = store.engine.clone();
+    let edge = Edge {
+        memory_is_short: Some(Arc::new(move || engine.memory_is_short())),
+        ..edge
+    };
     let s3_port = s3_port.listen(edge.clone())?;
     let native_port = native_port.map(|port| port.listen(edge)).transpose()?;
     health.set_ready(store.engine.clone(), store.admin_token.clone());

@@ -120,6 +120,8 @@ impl<B: Body<Data = Bytes>> Body for AnswerBody<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        // hyper asks for more when it has sent what it had.
+        self.record.taken();
         let polled = ready!(self.body.as_mut().poll_frame(cx));
         match &polled {
             Some(Ok(frame)) => {

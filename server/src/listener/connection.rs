@@ -21,6 +21,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::Notify,
     time::{Instant, Sleep, sleep_until},
 };
 
@@ -35,6 +36,9 @@ use super::{
 /// How long, after an answer that did not wait for the rest of the request, the rest is read and thrown
 /// away: a client that still sends would otherwise get a reset instead of the answer.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// A peer that takes longer for one piece of a body (256 KiB of an answer) is slow.
+const SLOW: Duration = Duration::from_secs(10);
 
 /// Serves one connection to its end.
 pub async fn serve<F: Front>(io: Io, peer: IpAddr, shared: Arc<Shared<Http<F>>>) {
@@ -78,18 +82,24 @@ pub async fn serve<F: Front>(io: Io, peer: IpAddr, shared: Arc<Shared<Http<F>>>)
     within_deadlines(&link, peer, ended).await;
 }
 
-/// Serves until `ended`, or until one of the deadlines of the connection has passed.
+/// Serves until `ended`, until one of the deadlines of the connection has passed, or until it gives way to another one.
 pub async fn within_deadlines<E: Display>(
     link: &Link,
     peer: IpAddr,
     ended: impl Future<Output = Result<(), E>>,
 ) {
     let mut ended = std::pin::pin!(ended);
+    let mut outdone = std::pin::pin!(link.outdone());
+    let mut gives_way = false;
     let mut deadline = Deadline::new(link.clone());
     let ended = poll_fn(|cx| {
+        gives_way = gives_way || outdone.as_mut().poll(cx).is_ready();
         // In this order: what happens on the connection moves its deadlines.
         if let Poll::Ready(ended) = ended.as_mut().poll(cx) {
             return Poll::Ready(ended.map_err(|error| error.to_string()));
+        }
+        if gives_way && link.lock().may_end() {
+            return Poll::Ready(Err("it gave way to others".to_owned()));
         }
         deadline
             .poll(cx)
@@ -124,6 +134,10 @@ pub struct State {
     pub body_waits: Option<Instant>,
     /// Since when the socket takes nothing more.
     write_waits: Option<Instant>,
+    /// Since when there is a piece of the answer for it to take.
+    piece_since: Option<Instant>,
+    /// Others need the memory that the peer was slow with.
+    is_cut: bool,
     /// The front answered without reading the whole body.
     pub body_unread: bool,
     client: Option<IpAddr>,
@@ -157,8 +171,31 @@ impl State {
     /// The request is over: its answer was sent, or the front gave up on it.
     pub fn request_ended(&mut self) {
         self.enter(Phase::Idle);
+        self.piece_since = None;
         self.shown = Shown::default();
         self.requests += 1;
+    }
+
+    /// The peer is given a piece of the answer, or has taken it.
+    pub fn piece(&mut self, is_given: bool) {
+        self.piece_since = is_given.then(Instant::now);
+    }
+
+    /// Since when there has been no request and nothing left to send; `None` while there is.
+    pub fn waits_since(&self) -> Option<Instant> {
+        let is_busy = self.phase == Phase::Request || self.write_waits.is_some();
+        (!is_busy).then_some(self.phase_since)
+    }
+
+    /// Whether the connection may end for the sake of others.
+    fn may_end(&self) -> bool {
+        self.is_cut || self.waits_since().is_some()
+    }
+
+    /// Whether the peer keeps memory for a body and is slow to send it or to take it.
+    fn is_slow(&self) -> bool {
+        let mut waits = [self.body_waits, self.piece_since].into_iter().flatten();
+        waits.any(|since| since.elapsed() > SLOW)
     }
 
     /// All of this for who looks from outside.
@@ -202,18 +239,25 @@ impl State {
     }
 }
 
-/// A handle on the [`State`] of one connection; never held across a wait.
+/// A handle on the [`State`] of one connection, and on its place among the others.
 #[derive(Clone)]
-pub struct Link(Arc<Mutex<State>>);
+pub struct Link(Arc<Linked>);
+
+struct Linked {
+    state: Mutex<State>,
+    outdone: Notify,
+}
 
 impl Link {
     /// That of a connection which was accepted just now.
     pub fn new(limits: &Limits) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        let state = Mutex::new(State {
             phase: Phase::Handshake,
             phase_since: Instant::now(),
             body_waits: None,
             write_waits: None,
+            piece_since: None,
+            is_cut: false,
             body_unread: false,
             client: None,
             shown: Shown::default(),
@@ -223,13 +267,34 @@ impl Link {
             progress_timeout: limits.progress_timeout,
             head_timeout: limits.head_timeout,
             idle_timeout: limits.idle_timeout,
-        })))
+        });
+        let outdone = Notify::new();
+        Self(Arc::new(Linked { state, outdone }))
     }
 
-    /// The state, for a moment.
+    /// The state, for a moment; never held across a wait.
     pub fn lock(&self) -> MutexGuard<'_, State> {
         // A panic cannot leave these few fields half-changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the connection as soon as it has no request: another one needs its place.
+    pub fn give_way(&self) {
+        self.0.outdone.notify_one();
+    }
+
+    /// Ends the connection if its peer is slow with a body: others need the memory.
+    pub fn cut_if_slow(&self) {
+        let mut state = self.lock();
+        state.is_cut = state.is_slow();
+        if state.is_cut {
+            self.0.outdone.notify_one();
+        }
+    }
+
+    /// Until the connection has to give way.
+    pub async fn outdone(&self) {
+        self.0.outdone.notified().await;
     }
 }
 

@@ -155,6 +155,12 @@ impl Record {
     /// `bytes` of the answer's body are on their way.
     pub fn sent(&mut self, bytes: u64) {
         self.bytes_out += bytes;
+        self.context.link.lock().piece(true);
+    }
+
+    /// The peer has taken all of that, or nearly so.
+    pub fn taken(&mut self) {
+        self.context.link.lock().piece(false);
     }
 
     /// The whole answer is on its way.

@@ -264,8 +264,9 @@ impl Session<'_> {
             loop {
                 match reader.next().await {
                     Ok(Some(bytes)) => {
-                        wire.put(&bytes).await?;
                         record.sent(bytes.len() as u64);
+                        wire.put(&bytes).await?;
+                        record.taken();
                     }
                     Ok(None) => break,
                     // Its length was told already: whoever waits for the rest sees the end of the connection.
