@@ -107,10 +107,7 @@ async fn must_be_canned<B: RequestBody>(call: &Call<'_>, payload: Payload<'_, B>
 fn render(owner: &str, public_read: bool) -> String {
     let mut document = Writer::document();
     document.open_root("AccessControlPolicy");
-    document.open("Owner");
-    document.text("ID", owner);
-    document.text("DisplayName", owner);
-    document.close("Owner");
+    document.party("Owner", owner);
     document.open("AccessControlList");
     let mut grant = |kind: &str, fields: &[(&str, &str)], permission: &str| {
         document.open("Grant");

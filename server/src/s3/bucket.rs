@@ -183,10 +183,7 @@ fn render_buckets(
 
     let mut document = Writer::document();
     document.open_root("ListAllMyBucketsResult");
-    document.open("Owner");
-    document.text("ID", account_id);
-    document.text("DisplayName", account_id);
-    document.close("Owner");
+    document.party("Owner", account_id);
     document.open("Buckets");
     for bucket in &buckets {
         document.open("Bucket");

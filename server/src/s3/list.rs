@@ -203,10 +203,7 @@ impl<'a> Listing<'a> {
         let size = info.size + u64::from(planted::is(Fault::WrongListedSize));
         document.text("Size", &size.to_string());
         if self.has_owner {
-            document.open("Owner");
-            document.text("ID", owner);
-            document.text("DisplayName", owner);
-            document.close("Owner");
+            document.party("Owner", owner);
         }
         document.text("StorageClass", "STANDARD");
         document.close("Contents");

@@ -72,6 +72,14 @@ impl Writer {
         }
     }
 
+    /// An account in its role: `Owner` or `Initiator`.
+    pub(crate) fn party(&mut self, role: &str, account_id: &str) {
+        self.open(role);
+        self.text("ID", account_id);
+        self.text("DisplayName", account_id);
+        self.close(role);
+    }
+
     /// The document.
     pub(crate) fn finish(self) -> String {
         self.0

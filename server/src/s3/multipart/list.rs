@@ -179,10 +179,7 @@ fn render_upload(document: &mut Writer, upload: &UploadInfo, owner: &str, encode
 /// Who began the upload and whose the object will be: the account.
 fn parties(document: &mut Writer, owner: &str) {
     for role in ["Initiator", "Owner"] {
-        document.open(role);
-        document.text("ID", owner);
-        document.text("DisplayName", owner);
-        document.close(role);
+        document.party(role, owner);
     }
 }
 
