@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jay_engine::{
     Action, BucketName, BucketOptions, Caller, CopyOptions, CopySource, Engine, EngineConfig,
     ErrorKind, Grant, Link, ListEntry, ListOptions, OldSecret, OpenError, PartOptions, Policy,
-    PutOptions, Question, ReadConditions, Reason, RekeyReport, Result, SeedToken, Select,
-    Timestamp, TokenOptions, UploadOptions, rekey,
+    PutOptions, Question, ReadConditions, Reason, RekeyReport, Result, SeedToken, Select, Tag,
+    Tags, Timestamp, TokenInfo, TokenOptions, UploadOptions, rekey,
 };
 use zeroize::Zeroizing;
 
@@ -295,6 +295,36 @@ async fn list(
     Ok(page.entries.iter().map(text).collect())
 }
 
+async fn copy(
+    engine: &Engine,
+    caller: &Caller,
+    from: (&BucketName, &str),
+    to: (&BucketName, &str),
+    tags: Option<Tags>,
+) -> Result<()> {
+    let source = CopySource {
+        bucket: from.0.clone(),
+        key: key(from.1),
+        conditions: ReadConditions::default(),
+    };
+    let options = CopyOptions {
+        tags,
+        ..CopyOptions::default()
+    };
+    let key = key(to.1);
+    let copied = engine.copy_object(caller, &source, to.0, &key, options);
+    copied.await.map(drop)
+}
+
+/// A caller of an account of its own, with an access key that may do everything.
+async fn stranger(engine: &Engine) -> (Caller, TokenInfo) {
+    let account = engine.create_account("team").await.unwrap();
+    let options = TokenOptions::default();
+    let token = engine.create_token(&account.id, options).await.unwrap();
+    let caller = engine.bearer(&token.info.id, &token.secret).await;
+    (caller.unwrap(), token.info)
+}
+
 fn kind<T>(result: Result<T>) -> Option<ErrorKind> {
     result.err().map(|error| error.kind())
 }
@@ -406,6 +436,52 @@ async fn access_keys_are_limited_revoked_and_expire() {
     );
     let nobodys = engine.create_token("0123", TokenOptions::default()).await;
     assert_eq!(kind(nobodys), Some(ErrorKind::NoSuchAccount));
+}
+
+/// What a public bucket does not show, a copy of its objects must not either.
+#[tokio::test]
+async fn tags_are_copied_for_those_who_may_read_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, owner) = open(dir.path()).await;
+    let (public, own) = (name("public"), name("own"));
+    engine.create_bucket(&owner, &public).await.unwrap();
+    engine.put_bucket_acl(&owner, &public, true).await.unwrap();
+    for text in ["tagged", "plain"] {
+        put(&engine, &owner, &public, text).await;
+    }
+    let tag = Tag {
+        key: "customer".into(),
+        value: "acme".into(),
+    };
+    let tags = Tags::new(vec![tag]).unwrap();
+    let (tagged, copied_to) = (key("tagged"), key("copy"));
+    let put = engine.put_object_tagging(&owner, &public, &tagged, tags.clone());
+    put.await.unwrap();
+    let (stranger, _) = stranger(&engine).await;
+    engine.create_bucket(&stranger, &own).await.unwrap();
+
+    let refused = engine.get_object_tagging(&stranger, &public, &tagged);
+    assert!(refused.await.is_err());
+    for (from, tags, expected) in [
+        ("plain", None, None),
+        ("tagged", None, Some(ErrorKind::AccessDenied)),
+        ("tagged", Some(Tags::default()), None),
+    ] {
+        let copied = copy(&engine, &stranger, (&public, from), (&own, "copy"), tags).await;
+        assert_eq!(kind(copied), expected, "{from}");
+        let found = engine.get_object_tagging(&stranger, &own, &copied_to);
+        assert_eq!(found.await.unwrap(), Tags::default());
+    }
+    let copied = copy(
+        &engine,
+        &owner,
+        (&public, "tagged"),
+        (&public, "copy"),
+        None,
+    );
+    copied.await.unwrap();
+    let found = engine.get_object_tagging(&owner, &public, &copied_to);
+    assert_eq!(found.await.unwrap(), tags);
 }
 
 #[tokio::test]
@@ -548,13 +624,13 @@ async fn policies_govern_listings_and_copies_too() {
         kind(list(&engine, &owner, &bucket, "secret/", None).await),
         denied
     );
-    let source = CopySource {
-        bucket: bucket.clone(),
-        key: key("secret/x"),
-        conditions: ReadConditions::default(),
-    };
-    let target = key("out");
-    let copied = engine.copy_object(&owner, &source, &bucket, &target, CopyOptions::default());
+    let copied = copy(
+        &engine,
+        &owner,
+        (&bucket, "secret/x"),
+        (&bucket, "out"),
+        None,
+    );
     assert_eq!(kind(copied.await), denied);
     let gone = engine
         .delete_objects(&owner, &bucket, &[key("secret/x"), key("z")])
@@ -641,13 +717,7 @@ async fn a_quota_is_kept_whoever_writes_at_once() {
         kind(try_put(&engine, &owner, &bucket, first, 101).await),
         over
     );
-    let source = CopySource {
-        bucket: bucket.clone(),
-        key: key(second),
-        conditions: ReadConditions::default(),
-    };
-    let target = key("copy");
-    let copied = engine.copy_object(&owner, &source, &bucket, &target, CopyOptions::default());
+    let copied = copy(&engine, &owner, (&bucket, second), (&bucket, "copy"), None);
     assert_eq!(kind(copied.await), over);
     engine
         .put_bucket_quota(&operator, &bucket, None)

@@ -60,6 +60,9 @@ impl Service {
         let mut known = None;
         for _ in 0..MOVES_MAX {
             let (record, body, _buffer) = self.source(&from, source, &options, &mut known).await?;
+            if options.tags.is_none() && record.tags.iter().len() > 0 {
+                self.must_show_tags(caller, source)?;
+            }
             let mut requires = put_requirements(name, &to, key, &options.conditions);
             requires.add(
                 Precondition::VersionIs(source_row.clone(), record.version),
@@ -97,6 +100,28 @@ impl Service {
             ErrorKind::OperationAborted,
             "The source of the copy is being changed: try again.",
         ))
+    }
+
+    /// A public bucket shows its objects and not their tags, so copies do not carry them away either.
+    ///
+    /// Source: S3 API, CopyObject, which takes the right to read the tags of an object that has some.
+    fn must_show_tags(&self, caller: &Caller, source: &CopySource) -> Result<()> {
+        let (bucket, place) = (&source.bucket, Place::Key(&source.key));
+        match self.bucket(caller, Action::ObjectReadMeta, bucket, place) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::AccessDenied | ErrorKind::NoSuchBucket
+                ) =>
+            {
+                Err(Error::new(
+                    ErrorKind::AccessDenied,
+                    "Access denied: the tags of the source are not yours to read: give the copy tags of its own, or \
+                     none, by the tagging directive REPLACE.",
+                ))
+            }
+            read => read.map(drop),
+        }
     }
 
     /// The source as it is now, with the checksum that the copy shall have, and its body when that has to be
