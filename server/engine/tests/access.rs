@@ -572,6 +572,27 @@ async fn a_body_that_was_long_on_its_way_is_held_against_the_bucket_as_it_is() {
     );
 }
 
+/// Their limits are kept in the same record of the log, which has a limit too.
+#[tokio::test]
+async fn a_new_signing_secret_takes_over_access_keys_with_long_limits() {
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, _) = open(dir.path()).await;
+    let account = engine.create_account("team").await.unwrap();
+    for _ in 0..12 {
+        let prefix = |i| format!("{i:01024}");
+        let options = TokenOptions {
+            prefixes: (0..100).map(prefix).collect(),
+            ..TokenOptions::default()
+        };
+        engine.create_token(&account.id, options).await.unwrap();
+    }
+    engine.close().unwrap();
+    let config = EngineConfig::new(dir.path(), "another signing secret of 32 bytes, at least");
+    let old = OldSecret::Is(Zeroizing::new(SECRET.into()));
+    let report = rekey(config, old).await.unwrap();
+    assert_eq!((report.resealed, report.unchanged), (13, 0));
+}
+
 /// Weakness 21: they governed neither.
 #[tokio::test]
 async fn policies_govern_listings_and_copies_too() {

@@ -16,8 +16,8 @@ use crate::{
     service::Service,
 };
 
-/// Access keys that are sealed anew together.
-const TOKENS_PER_TRANSACTION: usize = 200;
+/// Access keys that are sealed anew together, and bytes of their records: one record of the log has 1 MiB at most.
+const TOGETHER_MAX: (usize, usize) = (200, 512 << 10);
 
 /// What [`rekey`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,8 +95,11 @@ impl Service {
                 }
             }
         }
-        for some in changed.chunks(TOKENS_PER_TRANSACTION) {
+        let mut left = &changed[..];
+        while !left.is_empty() {
+            let (some, rest) = left.split_at(together(left));
             self.replace_tokens(some).await?;
+            left = rest;
         }
         Ok(report)
     }
@@ -128,18 +131,14 @@ impl Service {
             .seal(&self.env, id, &secret))))
     }
 
-    /// Changes access keys all at once, unless one was changed meanwhile: its id, what it was and what it becomes.
-    pub(super) async fn replace_tokens(
-        &self,
-        some: &[(String, TokenRecord, TokenRecord)],
-    ) -> Result<()> {
+    /// Changes access keys all at once, unless one was changed meanwhile.
+    pub(super) async fn replace_tokens(&self, some: &[Changed]) -> Result<()> {
         let key = |id: &String| Key::Token(id.clone());
-        let is = |(id, old, _): &(String, TokenRecord, TokenRecord)| {
+        let is = |(id, old, _): &Changed| {
             Precondition::Is(key(id), Box::new(Record::Token(Box::new(old.clone()))))
         };
-        let put = |(id, _, new): &(String, TokenRecord, TokenRecord)| {
-            Change::put(key(id), Record::Token(Box::new(new.clone())))
-        };
+        let put =
+            |(id, _, new): &Changed| Change::put(key(id), Record::Token(Box::new(new.clone())));
         let transaction = Transaction {
             requires: some.iter().map(is).collect(),
             changes: some.iter().map(put).collect(),
@@ -154,6 +153,22 @@ impl Service {
             done => Ok(done?),
         }
     }
+}
+
+/// The id of an access key, what it was and what it becomes.
+type Changed = (String, TokenRecord, TokenRecord);
+
+/// How many of the first of these are changed together; one at least.
+fn together(changed: &[Changed]) -> usize {
+    let (count_max, mut room) = TOGETHER_MAX;
+    let fits = |(id, _, new): &&Changed| {
+        let record = Record::Token(Box::new(new.clone())).encode();
+        let left = room.checked_sub(id.len() + record.len());
+        room = left.unwrap_or(0);
+        left.is_some()
+    };
+    let first = &changed[..changed.len().min(count_max)];
+    first.iter().take_while(fits).count().max(1)
 }
 
 enum Resealed {
