@@ -593,6 +593,36 @@ async fn a_new_signing_secret_takes_over_access_keys_with_long_limits() {
     assert_eq!((report.resealed, report.unchanged), (13, 0));
 }
 
+/// Longer ones would not fit into their records.
+#[tokio::test]
+async fn what_a_seed_may_be_called_has_a_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, _) = open(dir.path()).await;
+    let long = |bytes: usize| "x".repeat(bytes);
+    for (account, id, secret) in [
+        (long(257), long(1), long(1)),
+        (long(1), long(129), long(1)),
+        (long(1), String::new(), long(1)),
+        (long(1), long(1), long(4097)),
+        (long(1), long(1), long(70_000)),
+    ] {
+        let seed = SeedToken {
+            account,
+            id,
+            secret: secret.into(),
+        };
+        let refused = engine.seed_token(seed).await;
+        assert_eq!(kind(refused), Some(ErrorKind::InvalidArgument));
+    }
+    let seed = SeedToken {
+        account: long(256),
+        id: long(128),
+        secret: long(4096).into(),
+    };
+    engine.seed_token(seed).await.unwrap();
+    assert_eq!(engine.list_accounts().await.unwrap().len(), 2);
+}
+
 /// Weakness 21: they governed neither.
 #[tokio::test]
 async fn policies_govern_listings_and_copies_too() {

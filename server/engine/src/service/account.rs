@@ -7,7 +7,7 @@ use crate::{
         key::{AccountId, Key, after_prefix, tag},
         record::{AccountRecord, Record},
     },
-    service::{Requirements, Service, token::NAME_BYTES_MAX},
+    service::{Requirements, Service, token::check_name},
     types::Timestamp,
 };
 
@@ -29,12 +29,7 @@ pub struct AccountInfo {
 impl Service {
     /// Makes an account. The name may be taken: only the first of a name is found by it.
     pub(crate) async fn create_account(&self, name: &str) -> Result<AccountInfo> {
-        if name.len() > NAME_BYTES_MAX {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!("A name has at most {NAME_BYTES_MAX} bytes."),
-            ));
-        }
+        check_name(name)?;
         let by_name = Key::AccountName(name.to_owned());
         let is_first = self.meta.get(&by_name)?.is_none();
         match self.add_account(name, is_first).await {

@@ -21,6 +21,8 @@ use crate::{
 pub const TOKEN_ID_BYTES_MAX: usize = 128;
 /// Longest name of an access key or account, in bytes.
 pub const NAME_BYTES_MAX: usize = 256;
+/// Longest secret that the configuration gives an access key, in bytes.
+pub const SECRET_BYTES_MAX: usize = 4096;
 /// Most buckets, and most prefixes, that an access key is limited to.
 pub const SCOPES_MAX: usize = 100;
 /// Access keys of one page of a list.
@@ -108,6 +110,7 @@ pub struct SeedReport {
 
 impl Service {
     pub(crate) async fn seed_token(self: &Arc<Self>, seed: &SeedToken) -> Result<SeedReport> {
+        check_seed(seed)?;
         let (account, account_created) = self.seed_account(&seed.account).await?;
         let key = Key::Token(seed.id.clone());
         let mut requires = Requirements::default();
@@ -325,11 +328,35 @@ fn busy() -> Error {
     )
 }
 
-fn check(options: &TokenOptions) -> Result<()> {
-    let refuse = |why: String| Err(Error::new(ErrorKind::InvalidArgument, why));
-    if options.name.len() > NAME_BYTES_MAX {
-        return refuse(format!("A name has at most {NAME_BYTES_MAX} bytes."));
+fn refuse(why: String) -> Result<()> {
+    Err(Error::new(ErrorKind::InvalidArgument, why))
+}
+
+/// Refuses a longer name than accounts and access keys may have.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    match name.len() <= NAME_BYTES_MAX {
+        true => Ok(()),
+        false => refuse(format!("A name has at most {NAME_BYTES_MAX} bytes.")),
     }
+}
+
+fn check_seed(seed: &SeedToken) -> Result<()> {
+    check_name(&seed.account)?;
+    if !(1..=TOKEN_ID_BYTES_MAX).contains(&seed.id.len()) {
+        return refuse(format!(
+            "The id of an access key has 1 to {TOKEN_ID_BYTES_MAX} bytes."
+        ));
+    }
+    match seed.secret.len() <= SECRET_BYTES_MAX {
+        true => Ok(()),
+        false => refuse(format!(
+            "The secret of an access key has at most {SECRET_BYTES_MAX} bytes."
+        )),
+    }
+}
+
+fn check(options: &TokenOptions) -> Result<()> {
+    check_name(&options.name)?;
     if options.buckets.len() > SCOPES_MAX || options.prefixes.len() > SCOPES_MAX {
         return refuse(format!(
             "An access key is limited to at most {SCOPES_MAX} buckets and {SCOPES_MAX} prefixes."
