@@ -84,6 +84,11 @@ impl Change {
             Some(Record::Upload(upload)) => {
                 described_bytes(&upload.headers, &upload.metadata, &upload.tags)
             }
+            Some(Record::Token(token)) => {
+                let lists = [&token.actions, &token.buckets, &token.prefixes];
+                let texts = lists.into_iter().flatten().map(|text| 2 + text.len());
+                texts.sum::<usize>() + token.sealed_secret.len() + token.secret_hash.len()
+            }
             _ => 0,
         };
         RECORD_BYTES + key + texts
@@ -303,5 +308,26 @@ impl InlineBody {
             }
         }
         Ok(Bytes::from(bytes).slice((range.start - start) as usize..(range.end - start) as usize))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::record::{TokenRecord, sample};
+
+    /// The queue and a disk that is nearly full go by this.
+    #[test]
+    fn what_an_access_key_needs_is_counted() {
+        let texts = |bytes| vec!["x".repeat(bytes); 100];
+        let token = TokenRecord {
+            sealed_secret: vec![7; 4096],
+            buckets: texts(63),
+            prefixes: texts(1024),
+            ..sample::token()
+        };
+        let change = Change::put(Key::Token("id".into()), Record::Token(Box::new(token)));
+        let record = change.record.as_ref().map(Record::encode);
+        assert!(change.bytes() >= record.unwrap().len());
     }
 }
