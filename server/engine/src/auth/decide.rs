@@ -117,8 +117,11 @@ pub(crate) fn decide(
     if caller.is_operator() {
         return Reason::Operator;
     }
+    // A list of buckets is about none of them.
+    let is_about_all = action == Action::BucketList;
+    let asked = Some(name).filter(|_| !is_about_all);
     if !caller.is_anonymous()
-        && let Some(reason) = refusal_of_token(caller, action, Some(name), place)
+        && let Some(reason) = refusal_of_token(caller, action, asked, place)
     {
         return reason;
     }
@@ -136,10 +139,14 @@ pub(crate) fn decide(
         let mut statements = statements(bucket).iter();
         statements.position(|s| s.effect == effect && holds(s, caller, action, place))
     };
+    let is_owner = bucket.owner == caller.account();
+    if is_about_all {
+        return if is_owner { Reason::Owner } else { stranger };
+    }
     if let Some(i) = matching(Effect::Deny) {
         return Reason::Denied(i);
     }
-    if bucket.owner == caller.account() {
+    if is_owner {
         return Reason::Owner;
     }
     if bucket.public_read && action == Action::ObjectGet && matches!(place, Place::Key(_)) {

@@ -6,7 +6,7 @@ use crate::{
     error::ErrorKind,
     meta::{
         key::{AccountId, BucketId},
-        record::BucketRecord,
+        record::{BucketRecord, sample},
     },
     types::{BucketName, ObjectKey, Policy},
 };
@@ -47,16 +47,8 @@ fn caller(account: u128, actions: &[&str]) -> Caller {
         "id",
         TokenRecord {
             account: AccountId(account),
-            name: String::new(),
-            created: Timestamp(0),
-            expires: None,
-            active: true,
-            sealed_secret: Vec::new(),
-            key_id: KeyId::default(),
-            secret_hash: String::new(),
             actions: actions.iter().map(|action| (*action).to_owned()).collect(),
-            buckets: Vec::new(),
-            prefixes: Vec::new(),
+            ..sample::token()
         },
     )
 }
@@ -308,6 +300,29 @@ fn a_token_is_never_more_than_it_is() {
         reason(&images, BucketWriteMeta, &bucket, Place::Bucket),
         Reason::TokenPrefix
     );
+}
+
+/// `explain` says of a list of buckets what the list does: an account's own, for a token of all buckets.
+#[test]
+fn policies_say_nothing_of_which_buckets_there_are() {
+    let named = |change: &dyn Fn(&mut TokenRecord)| {
+        let plain = caller(1, &["bucket:list"]);
+        let mut token = (*plain.identity().unwrap().token).clone();
+        change(&mut token);
+        Caller::new("id", token)
+    };
+    for effect in ["allow", "deny"] {
+        let bucket = policy(&format!(
+            r#"{{"effect":"{effect}","actions":["*"],"subjects":["*"]}}"#
+        ));
+        let decided = |caller| reason(&caller, Action::BucketList, &bucket, Place::Bucket);
+        assert_eq!(decided(named(&|_| ())), Reason::Owner);
+        let other = named(&|token| token.account = AccountId(2));
+        assert_eq!(decided(other), Reason::NotOwner);
+        assert_eq!(decided(Caller::anonymous()), Reason::NoToken);
+        let scoped = named(&|token| token.buckets = vec!["bucket".into()]);
+        assert_eq!(decided(scoped), Reason::TokenBucket);
+    }
 }
 
 /// Somebody whom a policy denies everything learns no more than who has no rights at all.
