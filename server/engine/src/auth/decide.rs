@@ -77,6 +77,14 @@ pub(crate) fn permit(
     }
 }
 
+/// Refuses everybody but the operator.
+pub(crate) fn must_be_operator(caller: &Caller, why: &str) -> Result<()> {
+    match caller.is_operator() {
+        true => Ok(()),
+        false => Err(Error::new(ErrorKind::AccessDenied, why)),
+    }
+}
+
 /// Decides whether `caller` may do `action` in `bucket`, which goes by `name`.
 pub(crate) fn authorize(
     caller: &Caller,

@@ -12,7 +12,7 @@ mod sigv2;
 
 pub use self::{caller::Caller, decide::Reason, secrets::SigningKey};
 pub(crate) use self::{
-    decide::{Place, authorize, decide, hidden, no_such_bucket, permit},
+    decide::{Place, authorize, decide, hidden, must_be_operator, no_such_bucket, permit},
     secrets::{KeyId, Secrets, hash},
 };
 use crate::{meta::record::TokenRecord, types::Timestamp};

@@ -1,7 +1,7 @@
 //! Buckets.
 
 use crate::{
-    auth::{Action, Caller, Place, permit},
+    auth::{Action, Caller, Place, must_be_operator, permit},
     error::{Error, ErrorKind, Result},
     meta::{
         Change, Precondition, Transaction,
@@ -95,13 +95,11 @@ impl Service {
 
     /// Only the operator makes buckets for others.
     fn owner(&self, caller: &Caller, id: &str) -> Result<AccountId> {
-        match caller.is_operator() {
-            true => self.account_of(id),
-            false => Err(Error::new(
-                ErrorKind::AccessDenied,
-                "Access denied: a bucket belongs to the account of the access key that makes it.",
-            )),
-        }
+        must_be_operator(
+            caller,
+            "Access denied: a bucket belongs to the account of the access key that makes it.",
+        )?;
+        self.account_of(id)
     }
 
     fn buckets_of(&self, owner: AccountId) -> Result<Vec<BucketInfo>> {

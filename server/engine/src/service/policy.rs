@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    auth::{Action, Caller, Place, no_such_bucket},
+    auth::{Action, Caller, Place, must_be_operator, no_such_bucket},
     error::{Error, ErrorKind, Result},
     meta::{
         Change, CommitError, Precondition, Transaction,
@@ -62,12 +62,7 @@ impl Service {
         quota_bytes: Option<u64>,
     ) -> Result<()> {
         // Else whoever is limited could end it.
-        if !caller.is_operator() {
-            return Err(Error::new(
-                ErrorKind::AccessDenied,
-                "Access denied: quotas are set by the operator.",
-            ));
-        }
+        must_be_operator(caller, "Access denied: quotas are set by the operator.")?;
         self.update_bucket(caller, name, true, &|bucket| {
             bucket.quota_bytes = quota_bytes
         })
