@@ -53,6 +53,8 @@ const QUARANTINE: [&str; 6] = [
     "reason",
 ];
 
+const SETTINGS: [&str; 4] = ["variable", "value", "source", "at"];
+
 /// A client and where its answers go.
 pub struct Session {
     /// Asks.
@@ -129,7 +131,7 @@ impl Session {
             Command::Snapshot => self.ask(Method::POST, "snapshots", None, &[]),
             Command::Fsck { fast } => self.job("fsck", &json!({ "fast": fast })),
             Command::Upkeep => self.ask(Method::GET, "upkeep", None, &[]),
-            Command::Config => self.ask(Method::GET, "config", None, &[]),
+            Command::Config => self.ask(Method::GET, "config", None, &SETTINGS),
             Command::Metrics => self.ask(Method::GET, "metrics", None, &[]),
             Command::Completions { .. } | Command::Man { .. } => Ok(()),
         }

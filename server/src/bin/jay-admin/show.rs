@@ -46,16 +46,33 @@ fn table(answer: &Value, fields: &[&str]) -> String {
                 table.add_row(fields.iter().map(|field| cell(&entry[*field])));
             }
         }
+        Value::Object(pairs) if fields.is_empty() => {
+            pairs
+                .iter()
+                .for_each(|(name, value)| add(&mut table, name, value));
+        }
         Value::Object(pairs) => {
-            let all: Vec<&str> = pairs.keys().map(String::as_str).collect();
-            let shown = if fields.is_empty() { &all } else { fields };
-            for field in shown.iter().filter(|field| pairs.contains_key(**field)) {
-                table.add_row([(*field).to_owned(), cell(&answer[*field])]);
+            for field in fields.iter().filter(|field| pairs.contains_key(**field)) {
+                add(&mut table, field, &answer[*field]);
             }
         }
         other => return cell(other),
     }
     table.to_string()
+}
+
+/// Adds a pair; an object as its own pairs.
+fn add(table: &mut Table, name: &str, value: &Value) {
+    match value {
+        Value::Object(pairs) => {
+            for (below, value) in pairs {
+                add(table, &format!("{name}.{below}"), value);
+            }
+        }
+        value => {
+            table.add_row([name.to_owned(), cell(value)]);
+        }
+    }
 }
 
 /// A value for people. Control characters would reach the terminal.
@@ -136,6 +153,8 @@ mod tests {
         assert_eq!(table(&Value::Array(vec![]), &["id"]), "none");
         assert!(!table(&list[0], &["id"]).contains("x"));
         assert!(table(&list[0], &[]).contains("x"));
+        let nested: Value = serde_json::from_str(r#"{"a":{"b":{"c":1}}}"#).unwrap();
+        assert!(table(&nested, &[]).contains("a.b.c   1"));
     }
 
     #[test]
