@@ -150,3 +150,4 @@ async fn config(Extension(api): Extension<Api>) -> Response<Body> {
 
 #[cfg(test)]
 mod tests;
+pub(super) mod types;
