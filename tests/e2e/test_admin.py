@@ -340,6 +340,20 @@ def test_tables_are_for_terminals(server, account, tmp_path):
     assert "bytes_total" in shown and "last_round" in shown and "{" not in shown
 
 
+@pytest.mark.parametrize(("command", "row"), [("config", b"JAY_ADMIN_ADDR "), ("upkeep", b"scrub.round_hours ")])
+def test_tables_show_what_is_nested(server, command, row):
+    main, terminal = pty.openpty()
+    environment = clean_environment() | {"JAY_ADMIN_TOKEN": TOKEN, "JAY_ADMIN_ADDR": f"127.0.0.1:{server.admin_port}"}
+    # A terminal holds only so much until it is read.
+    process = subprocess.Popen([JAY_ADMIN, command], env=environment, stdout=terminal, stderr=subprocess.PIPE)
+    os.close(terminal)
+    shown = b""
+    while piece := read_some(main):
+        shown += piece
+    os.close(main)
+    assert process.wait(60) == 0 and row in shown and b"{" not in shown, shown
+
+
 def read_some(file: int) -> bytes:
     try:
         return os.read(file, 65536)
@@ -361,6 +375,20 @@ def test_the_token_of_jay_admin_comes_from_a_file_or_the_environment(server, tmp
         unused.bind(("127.0.0.1", 0))
         nobody = admin(server, "list-accounts", JAY_ADMIN_ADDR=f"127.0.0.1:{unused.getsockname()[1]}", code=1)
     assert nobody.startswith("Error: no server answers at")
+
+
+def test_mistakes_are_answered_with_what_to_do(server, new_server):
+    wrong = admin(server, "list-accounts", JAY_ADMIN_TOKEN="wrong", code=1)
+    assert '"unauthorized"}; give the admin token of that server' in wrong
+    tls = new_server()
+    tls.arguments = ["serve", "--tls-self-signed"]
+    tls.start()
+    assert "begins with https://" in admin(tls, "list-accounts", code=1)
+    helped = admin(server, "buckets", code=1)
+    assert helped.startswith("Lists, shows, makes and deletes buckets\n")
+    script = f"{JAY_ADMIN} completions bash | head -c 1"
+    done = subprocess.run(["bash", "-c", script], env=clean_environment(), capture_output=True, text=True)
+    assert done.stdout == "_" and "panicked" not in done.stderr, done
 
 
 def test_completions_and_man_pages(server, tmp_path):

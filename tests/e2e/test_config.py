@@ -142,6 +142,12 @@ def test_a_file_that_cannot_work_is_refused_with_its_place(by_file, more, expect
     assert not server.data_dir.exists()
 
 
+def test_a_url_is_no_address_to_listen_on(new_server):
+    assert 'JAY_ADMIN_ADDR is "http://localhost:9001": it is a URL; give HOST:PORT' in new_server(
+        JAY_ADMIN_ADDR="http://localhost:9001"
+    ).refused()
+
+
 def test_secrets_from_files(new_server, tmp_path):
     files = {
         f"JAY_{name}_FILE": str(written(tmp_path / name, f"{secret}\n"))
@@ -233,15 +239,6 @@ def test_the_three_commands(tmp_path):
         "trust_proxy_headers: true",
     ]
     assert jay_config("yaml-to-env", "-i", again).stdout.splitlines()[1:] == env.read_text().splitlines()[1:]
-
-
-def test_the_file_of_the_readme(tmp_path):
-    readme = Path(__file__).parent.parent.parent / "README.md"
-    sample = readme.read_text().split("```yaml\n")[1].split("```")[0]
-    config = written(tmp_path / "config.yml", sample)
-    assert jay_config("validate", "-i", config).returncode == 0
-    done = jay_config("show", "-c", config, JAY_ADMIN_TOKEN=ADMIN, JAY_SIGNING_SECRET=SIGNING)
-    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_validate_names_every_error(tmp_path):

@@ -211,6 +211,31 @@ def test_configured_secrets_and_a_seed_token(new_server):
     assert not (server.data_dir / "credentials").exists()
 
 
+def test_with_secrets_alone_access_keys_are_made_by_the_operator(new_server):
+    server = new_server(JAY_ADMIN_TOKEN=LONG, JAY_SIGNING_SECRET=LONG[::-1]).start()
+    assert f"ready on {server.endpoint}; `jay-admin create-account` and `create-token` make access keys" in messages(server)
+    done = subprocess.run([JAY, "print-config"], env=server.environment(), capture_output=True, text=True)
+    assert done.returncode == 1 and "jay-admin create-token" in done.stderr
+
+
+def test_the_shell_of_an_operator_may_know_the_admin_token_alone(new_server, tmp_path):
+    """As jay-admin is told it. Once it kept all other verbs from working, and asked for the signing secret of the server."""
+    server = new_server().start()
+    environment = server.environment() | {"JAY_ADMIN_TOKEN": server.credentials()["admin_token"]}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run([JAY, *arguments], env=environment, capture_output=True, text=True, timeout=60)
+
+    for verb in [["health"], ["print-config"], ["fsck"], ["backup", "create", "--to", str(tmp_path / "to")]]:
+        done = run(*verb)
+        assert done.returncode == 0, done
+    # It is the token of the server, or nothing.
+    environment["JAY_ADMIN_TOKEN"] = LONG
+    assert "unauthorized" in run("fsck").stderr
+    assert server.stop() == 0
+    assert "JAY_SIGNING_SECRET is not set while JAY_ADMIN_TOKEN is" in run().stderr
+
+
 def test_health(new_server):
     server = new_server().start()
 

@@ -31,9 +31,10 @@ const TELL_EVERY: Duration = Duration::from_millis(200);
 #[serde(deny_unknown_fields)]
 pub struct CreateBackup {
     /// An absolute path on the machine of the server.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^/")]
     pub to: PathBuf,
     /// How many backups are kept; absent: all.
+    #[schema(minimum = 1, maximum = 4_294_967_295_i64, format = Int64)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<u32>,
 }

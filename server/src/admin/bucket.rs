@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::{
     Api, Body, Error,
     error::ErrorAnswer,
-    input::{Input, Name},
+    input::{InBucket, Input},
     json, no_content, time,
 };
 
@@ -55,6 +55,11 @@ async fn found(engine: &Engine, name: &BucketName) -> Result<Bucket, Error> {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateBucket {
+    #[schema(
+        min_length = 3,
+        max_length = 63,
+        pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$"
+    )]
     name: String,
     /// The account that it shall belong to.
     account_id: String,
@@ -71,7 +76,7 @@ pub(super) struct PutPublic {
 pub(super) struct PutQuota {
     /// null: no limit. It must be given, lest a typing error end a limit.
     #[serde(deserialize_with = "Option::deserialize")]
-    #[schema(required)]
+    #[schema(required, format = "uint64")]
     quota_bytes: Option<u64>,
 }
 
@@ -114,39 +119,37 @@ pub(super) async fn create(
 
 /// A bucket.
 #[utoipa::path(get, path = "/_jay/buckets/{name}", operation_id = "GetBucket",
-    params(("name" = String, Path, description = "Name of the bucket")),
+    params(InBucket),
     responses((status = 200, body = Bucket), (status = "default", body = ErrorAnswer)))]
 pub(super) async fn show(
     Extension(api): Extension<Api>,
-    Name(name): Name,
+    InBucket { name }: InBucket,
 ) -> Result<Response<Body>, Error> {
-    let name = BucketName::parse(&name)?;
     Ok(json(StatusCode::OK, &found(&api.engine, &name).await?))
 }
 
 /// Deletes a bucket, which must be empty.
 #[utoipa::path(delete, path = "/_jay/buckets/{name}", operation_id = "DeleteBucket",
-    params(("name" = String, Path, description = "Name of the bucket")),
+    params(InBucket),
     responses((status = 204), (status = "default", body = ErrorAnswer)))]
 pub(super) async fn delete(
     Extension(api): Extension<Api>,
-    Name(name): Name,
+    InBucket { name }: InBucket,
 ) -> Result<Response<Body>, Error> {
-    let name = BucketName::parse(&name)?;
     api.engine.delete_bucket(&Caller::operator(), &name).await?;
     Ok(no_content())
 }
 
 /// Says whether everybody may read the objects of a bucket.
 #[utoipa::path(put, path = "/_jay/buckets/{name}/public", operation_id = "PutBucketPublic",
-    request_body = PutPublic, params(("name" = String, Path, description = "Name of the bucket")),
+    request_body = PutPublic, params(InBucket),
     responses((status = 200, body = Bucket), (status = "default", body = ErrorAnswer)))]
 pub(super) async fn put_public(
     Extension(api): Extension<Api>,
-    Name(name): Name,
+    InBucket { name }: InBucket,
     Input(asked): Input<PutPublic>,
 ) -> Result<Response<Body>, Error> {
-    let (name, caller) = (BucketName::parse(&name)?, Caller::operator());
+    let caller = Caller::operator();
     let engine = &api.engine;
     engine
         .put_bucket_acl(&caller, &name, asked.public_read)
@@ -156,14 +159,14 @@ pub(super) async fn put_public(
 
 /// Limits the bytes in a bucket, or ends that. What is there already stays.
 #[utoipa::path(put, path = "/_jay/buckets/{name}/quota", operation_id = "PutBucketQuota",
-    request_body = PutQuota, params(("name" = String, Path, description = "Name of the bucket")),
+    request_body = PutQuota, params(InBucket),
     responses((status = 200, body = Bucket), (status = "default", body = ErrorAnswer)))]
 pub(super) async fn put_quota(
     Extension(api): Extension<Api>,
-    Name(name): Name,
+    InBucket { name }: InBucket,
     Input(asked): Input<PutQuota>,
 ) -> Result<Response<Body>, Error> {
-    let (name, caller) = (BucketName::parse(&name)?, Caller::operator());
+    let caller = Caller::operator();
     let engine = &api.engine;
     engine
         .put_bucket_quota(&caller, &name, asked.quota_bytes)

@@ -178,7 +178,7 @@ impl From<FsckReport> for Report {
 
 /// Checks the whole store and writes nothing; the answer tells how far it is in lines `{"progress":…}`, and at last
 /// what was found: `{"report":…}` or `{"error":…}`.
-#[utoipa::path(post, path = "/_jay/fsck", operation_id = "Fsck", request_body = Check,
+#[utoipa::path(post, path = "/_jay/fsck", operation_id = "Fsck", request_body = Option<Check>,
     responses((status = 200, body = String, content_type = "application/x-ndjson"),
         (status = "default", body = ErrorAnswer)))]
 pub(super) async fn check(

@@ -4,7 +4,9 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use bytes::Bytes;
 use http::request::Parts;
 use http_body_util::{BodyExt as _, Limited};
+use jay_engine::BucketName;
 use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
 
 use super::Error;
 
@@ -22,6 +24,15 @@ pub(super) struct Optional<T>(pub(super) T);
 
 /// The one variable of the path.
 pub(super) struct Name(pub(super) String);
+
+/// The bucket of the path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct InBucket {
+    /// Name of the bucket
+    #[param(value_type = String, min_length = 3, max_length = 63, pattern = r"^[a-z0-9](\.?[a-z0-9-])*\.?[a-z0-9]$")]
+    pub(super) name: BucketName,
+}
 
 /// The parameters of the query.
 pub(super) struct Parameters<T>(pub(super) T);
@@ -76,6 +87,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
         let path = Path::from_request_parts(parts, state).await;
         let Path(name) = path.map_err(|error| Error::bad_request(error.body_text()))?;
         Ok(Self(name))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for InBucket {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let Name(name) = Name::from_request_parts(parts, state).await?;
+        let name = BucketName::parse(&name)?;
+        Ok(Self { name })
     }
 }
 

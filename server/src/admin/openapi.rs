@@ -153,3 +153,4 @@ async fn config(Extension(api): Extension<Api>) -> Response<Body> {
 
 #[cfg(test)]
 mod tests;
+pub(super) mod types;

@@ -11,20 +11,21 @@ use utoipa::ToSchema;
 use super::{
     Api, Body, Error,
     error::ErrorAnswer,
-    input::{Input, Name, Raw},
+    input::{InBucket, Input, Raw},
     json, no_content,
+    openapi::types::{ActionName, PolicyDocument},
 };
 
 /// Sets the policy of a bucket, in Jay's form, and shows it as it was understood. What is unknown in it is refused.
 #[utoipa::path(put, path = "/_jay/buckets/{name}/policy", operation_id = "PutBucketPolicy",
-    request_body = serde_json::Value, params(("name" = String, Path, description = "Name of the bucket")),
-    responses((status = 200, body = serde_json::Value), (status = "default", body = ErrorAnswer)))]
+    request_body = PolicyDocument, params(InBucket),
+    responses((status = 200, body = PolicyDocument), (status = "default", body = ErrorAnswer)))]
 pub(super) async fn put(
     Extension(api): Extension<Api>,
-    Name(name): Name,
+    InBucket { name }: InBucket,
     Raw(body): Raw,
 ) -> Result<Response<Body>, Error> {
-    let (name, policy) = (BucketName::parse(&name)?, Policy::parse(&body)?);
+    let policy = Policy::parse(&body)?;
     let answer = json(StatusCode::OK, &policy);
     let caller = Caller::operator();
     api.engine.put_bucket_policy(&caller, &name, policy).await?;
@@ -34,13 +35,12 @@ pub(super) async fn put(
 
 /// The policy of a bucket.
 #[utoipa::path(get, path = "/_jay/buckets/{name}/policy", operation_id = "GetBucketPolicy",
-    params(("name" = String, Path, description = "Name of the bucket")),
-    responses((status = 200, body = serde_json::Value), (status = "default", body = ErrorAnswer)))]
+    params(InBucket),
+    responses((status = 200, body = PolicyDocument), (status = "default", body = ErrorAnswer)))]
 pub(super) async fn get(
     Extension(api): Extension<Api>,
-    Name(name): Name,
+    InBucket { name }: InBucket,
 ) -> Result<Response<Body>, Error> {
-    let name = BucketName::parse(&name)?;
     let policy = api
         .engine
         .get_bucket_policy(&Caller::operator(), &name)
@@ -50,13 +50,13 @@ pub(super) async fn get(
 
 /// Removes the policy of a bucket, if it has one.
 #[utoipa::path(delete, path = "/_jay/buckets/{name}/policy", operation_id = "DeleteBucketPolicy",
-    params(("name" = String, Path, description = "Name of the bucket")),
+    params(InBucket),
     responses((status = 204), (status = "default", body = ErrorAnswer)))]
 pub(super) async fn delete(
     Extension(api): Extension<Api>,
-    Name(name): Name,
+    InBucket { name }: InBucket,
 ) -> Result<Response<Body>, Error> {
-    let (name, caller) = (BucketName::parse(&name)?, Caller::operator());
+    let caller = Caller::operator();
     api.engine.delete_bucket_policy(&caller, &name).await?;
     tracing::info!(bucket = %name, "bucket policy removed");
     Ok(no_content())
@@ -69,9 +69,16 @@ pub(super) struct Explain {
     /// Whose request it is; absent: one without an access key.
     token_id: Option<String>,
     /// One of the actions that an access key may be allowed.
+    #[schema(value_type = ActionName)]
     action: String,
+    #[schema(
+        min_length = 3,
+        max_length = 63,
+        pattern = r"^[a-z0-9](\.?[a-z0-9-])*\.?[a-z0-9]$"
+    )]
     bucket: String,
-    /// What object it is about.
+    /// What object it is about; not with `prefix`.
+    #[schema(min_length = 1, max_length = 1024)]
     key: Option<String>,
     /// Below which prefix it lists, when it is about no object.
     prefix: Option<String>,

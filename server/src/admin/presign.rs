@@ -17,17 +17,27 @@ const SECONDS_DEFAULT: u64 = 3600;
 pub(super) struct CreateLink {
     /// Whose rights it carries.
     #[serde(default)]
+    #[schema(required, min_length = 1)]
     token_id: String,
     /// `GET`, `HEAD`, `PUT` or `DELETE`: the only method that it serves.
     #[serde(default)]
+    #[schema(required, pattern = "^(GET|HEAD|PUT|DELETE)$")]
     method: String,
     #[serde(default)]
+    #[schema(
+        required,
+        min_length = 3,
+        max_length = 63,
+        pattern = r"^[a-z0-9](\.?[a-z0-9-])*\.?[a-z0-9]$"
+    )]
     bucket: String,
     /// Absent: the bucket itself.
     #[serde(default)]
+    #[schema(max_length = 1024)]
     key: String,
     /// How long it holds; absent, 0 or less: 3600; at most 604800.
     #[serde(default)]
+    #[schema(maximum = 604_800)]
     expires_seconds: i64,
     /// `jay` (the default) or `sigv4`: as AWS does.
     #[serde(default)]

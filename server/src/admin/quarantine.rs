@@ -41,15 +41,33 @@ impl From<QuarantinedObject> for Entry {
     }
 }
 
+/// Names one object in quarantine.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Quarantined {
+    /// As the list shows it.
+    bucket_id: String,
+    #[schema(min_length = 1, max_length = 1024)]
+    key: String,
+}
+
 /// Names one object in quarantine, or all of them.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = PurgeQuarantined)]
 pub(super) struct Which {
     /// As the list shows it.
     bucket_id: Option<String>,
     key: Option<String>,
     /// `all`, and nothing else, when everything is to be purged.
-    mode: Option<String>,
+    mode: Option<Mode>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = PurgeMode)]
+enum Mode {
+    All,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -62,16 +80,13 @@ pub(super) struct Purged {
     purged: u64,
 }
 
-impl Which {
-    fn object(&self) -> Result<(u64, ObjectKey), Error> {
-        let (Some(bucket_id), Some(key)) = (&self.bucket_id, &self.key) else {
-            return Err(Error::bad_request("bucket_id and key are required"));
-        };
-        let bucket_id = bucket_id
+impl Quarantined {
+    fn place(&self) -> Result<(u64, ObjectKey), Error> {
+        let bucket_id = self
+            .bucket_id
             .parse()
             .map_err(|_| Error::bad_request("bucket_id must be the one that the list shows"))?;
-        let key = ObjectKey::parse(key).map_err(|e| Error::bad_request(e.to_string()))?;
-        Ok((bucket_id, key))
+        Ok((bucket_id, ObjectKey::parse(&self.key)?))
     }
 }
 
@@ -97,13 +112,13 @@ fn place(object: &QuarantinedObject) -> Option<(u64, ObjectKey)> {
 
 /// Checks an object again: `{"restored": true}` when it is whole and readable now.
 #[utoipa::path(post, path = "/_jay/quarantine/revalidate", operation_id = "RevalidateQuarantined",
-    request_body = Which,
+    request_body = Quarantined,
     responses((status = 200, body = Revalidated), (status = "default", body = ErrorAnswer)))]
 pub(super) async fn revalidate(
     Extension(api): Extension<Api>,
-    Input(which): Input<Which>,
+    Input(which): Input<Quarantined>,
 ) -> Result<Response<Body>, Error> {
-    let (bucket_id, key) = which.object()?;
+    let (bucket_id, key) = which.place()?;
     let restored = api.engine.revalidate_quarantined(bucket_id, &key).await?;
     Ok(json(StatusCode::OK, &Revalidated { restored }))
 }
@@ -118,18 +133,19 @@ pub(super) async fn purge(
     Extension(api): Extension<Api>,
     Input(which): Input<Which>,
 ) -> Result<Response<Body>, Error> {
-    match which.mode.as_deref() {
-        None => {
-            let (bucket_id, key) = which.object()?;
+    match (which.mode, which.bucket_id, which.key) {
+        (None, Some(bucket_id), Some(key)) => {
+            let (bucket_id, key) = Quarantined { bucket_id, key }.place()?;
             api.engine.purge_quarantined(bucket_id, &key).await?;
             Ok(no_content())
         }
-        Some("all") if which.bucket_id.is_none() && which.key.is_none() => {
+        (None, ..) => Err(Error::bad_request("bucket_id and key are required")),
+        (Some(Mode::All), None, None) => {
             let purged = purge_all(&api.engine).await?;
             Ok(json(StatusCode::OK, &Purged { purged }))
         }
-        Some(_) => Err(Error::bad_request(
-            "mode can only be \"all\", without bucket_id and key",
+        (Some(Mode::All), ..) => Err(Error::bad_request(
+            "mode \"all\" goes without bucket_id and key",
         )),
     }
 }

@@ -10,7 +10,9 @@ use super::{
     Api, Body, Error,
     error::ErrorAnswer,
     input::{Input, Name, Parameters},
-    json, no_content, time,
+    json, no_content,
+    openapi::types::GrantName,
+    time,
 };
 
 /// All of an access key but its secret.
@@ -21,6 +23,7 @@ pub(super) struct Token {
     name: String,
     /// Always empty, as in the original.
     secret_hash: &'static str,
+    #[schema(value_type = Vec<GrantName>)]
     allowed_actions: Vec<String>,
     /// Names of buckets; absent: all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -70,11 +73,13 @@ struct NewToken<'a> {
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateToken {
     #[serde(default)]
+    #[schema(required)]
     account_id: String,
     #[serde(default)]
     name: String,
     /// Absent or empty: all.
     #[serde(default)]
+    #[schema(value_type = Option<Vec<GrantName>>)]
     allowed_actions: Option<Vec<String>>,
     /// Names of buckets; absent or empty: all.
     #[serde(default)]
@@ -82,8 +87,9 @@ pub(super) struct CreateToken {
     /// Beginnings of keys; absent or empty: all.
     #[serde(default)]
     prefix_scope: Option<Vec<String>>,
-    /// RFC 3339; absent: never.
+    /// RFC 3339, in the future; absent: never.
     #[serde(default)]
+    #[schema(format = DateTime)]
     expires_at: Option<String>,
 }
 

@@ -17,7 +17,7 @@ use super::{
 
 /// How the store is.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Status {
+pub(super) struct Upkeep {
     checksum_failures: u64,
     objects_quarantined: u64,
     reads_sampled: u64,
@@ -139,11 +139,11 @@ fn round(tally: &jay_engine::ScrubTally) -> Option<Round> {
 
 /// What the store has found in itself, and how far the scrubber is.
 #[utoipa::path(get, path = "/_jay/upkeep", operation_id = "GetUpkeep",
-    responses((status = 200, body = Status), (status = "default", body = ErrorAnswer)))]
+    responses((status = 200, body = Upkeep), (status = "default", body = ErrorAnswer)))]
 pub(super) async fn status(Extension(api): Extension<Api>) -> Result<Response<Body>, Error> {
     let engine = &api.engine;
     let counters = engine.counters();
-    let status = Status {
+    let status = Upkeep {
         checksum_failures: counters.checksum_failures.value(),
         objects_quarantined: counters.objects_quarantined.value(),
         reads_sampled: counters.reads_sampled.value(),

@@ -103,10 +103,10 @@ pub struct RestoreArgs {
 /// Does what was asked; an error also when something is missing or damaged.
 pub fn run(command: BackupCommand, config_file: Option<&Path>) -> anyhow::Result<()> {
     match command {
-        BackupCommand::Create(args) => create(&args, &Config::load(config_file)?),
+        BackupCommand::Create(args) => create(&args, &Config::load_for_operator(config_file)?),
         BackupCommand::List(args) => list(&args),
         BackupCommand::Verify(args) => verify(&args),
-        BackupCommand::Restore(args) => restore(&args, &Config::load(config_file)?),
+        BackupCommand::Restore(args) => restore(&args, &Config::load_for_operator(config_file)?),
     }
 }
 

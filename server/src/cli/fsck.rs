@@ -52,7 +52,7 @@ pub fn run(args: &FsckArgs, config_file: Option<&Path>) -> anyhow::Result<ExitCo
 }
 
 fn check(args: &FsckArgs, config_file: Option<&Path>) -> anyhow::Result<bool> {
-    let config = Config::load(config_file)?;
+    let config = Config::load_for_operator(config_file)?;
     let asked = Check { fast: args.fast };
     let bar = Bar::new();
     let checked = jay_engine::fsck(&config.data_dir, asked.depth(), &mut |now| {
@@ -139,6 +139,7 @@ fn text(report: &Report, config: &Config) -> String {
         },
         match report.clean {
             true => "all is as it was put".to_owned(),
+            false if report.finding_count == 1 => "1 thing is damaged".to_owned(),
             false => format!("{} things are damaged", report.finding_count),
         }
     ));
@@ -178,7 +179,7 @@ fn named(key: &Key) -> String {
 }
 
 fn accept(args: &FsckArgs, config_file: Option<&Path>) -> anyhow::Result<bool> {
-    let config = Config::load(config_file)?;
+    let config = Config::load_for_operator(config_file)?;
     let accepted = match jay_engine::accept_loss(&config.data_dir, &args.accept_loss) {
         Ok(accepted) => Accepted::from(accepted),
         Err(OpenError::AlreadyRunning { .. }) => {

@@ -83,8 +83,10 @@ impl Cli {
             Command::Server(args) => {
                 serve::run(&serve::ServeArgs::default(), args.over(Config::load(file)?))
             }
-            Command::PrintConfig(args) => print_config::run(&args, &Config::load(file)?),
-            Command::Health => health::run(&Config::load(file)?),
+            Command::PrintConfig(args) => {
+                print_config::run(&args, &Config::load_for_operator(file)?)
+            }
+            Command::Health => health::run(&Config::load_for_operator(file)?),
             #[cfg(planted)]
             Command::PlantedFaults { rights } => {
                 use crate::planted::Fault;

@@ -36,10 +36,12 @@ pub struct Operator {
 impl Operator {
     /// Takes the admin token from the configuration, else from the data directory.
     pub fn new(config: &Config) -> anyhow::Result<Self> {
-        let token = match &config.secrets {
-            Some(secrets) => secrets.admin_token.clone(),
+        let token = match &config.admin_token {
+            Some(token) => token.clone(),
             None => Credentials::load(&config.data_dir)?
-                .context("the admin token is not known here: set JAY_ADMIN_TOKEN and JAY_SIGNING_SECRET as the server has them")?
+                .context(
+                    "the admin token is not known here: set JAY_ADMIN_TOKEN as the server has it",
+                )?
                 .admin_token
                 .clone(),
         };

@@ -23,12 +23,17 @@ pub struct PrintConfigArgs {
 /// Prints how to reach the store that `config` describes.
 pub fn run(args: &PrintConfigArgs, config: &Config) -> anyhow::Result<()> {
     let Some(connection) = Connection::find(config)? else {
-        bail!(
-            "no credentials in {}: start `jay` there first, or set JAY_SEED_TOKEN_ACCOUNT, _ID and _SECRET",
-            std::path::absolute(&config.data_dir)
-                .unwrap_or_default()
-                .display()
-        );
+        let data_dir = std::path::absolute(&config.data_dir).unwrap_or_default();
+        let data_dir = data_dir.display();
+        match &config.secrets {
+            None => bail!(
+                "no credentials in {data_dir}: start `jay` there first, or set JAY_SEED_TOKEN_ACCOUNT, _ID and _SECRET"
+            ),
+            Some(_) => bail!(
+                "with configured secrets Jay makes no access key: make one by `jay-admin create-account` and \
+                 `jay-admin create-token`, or set JAY_SEED_TOKEN_ACCOUNT, _ID and _SECRET"
+            ),
+        }
     };
     let text = match args.json {
         true => Zeroizing::new(serde_json::to_string_pretty(&connection)? + "\n"),
@@ -62,10 +67,7 @@ pub struct Connection {
 impl Connection {
     /// For the access key that Jay made, else for the seed token; `None` when there is neither.
     pub fn find(config: &Config) -> anyhow::Result<Option<Self>> {
-        let configured = config
-            .secrets
-            .as_ref()
-            .map(|secrets| secrets.admin_token.clone());
+        let configured = config.admin_token.clone();
         if let Some(made) = Credentials::load(&config.data_dir)? {
             let admin_token = configured.unwrap_or_else(|| made.admin_token.clone());
             return Ok(Some(Self::new(

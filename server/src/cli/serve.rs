@@ -286,21 +286,12 @@ fn stop_on_signals(health: Health) -> anyhow::Result<watch::Receiver<bool>> {
     Ok(stopped)
 }
 
-/// An open store, and where its secrets come from.
+/// An open store.
 struct Store {
     engine: Engine,
     admin_token: Zeroizing<String>,
-    origin: Origin,
-}
-
-#[derive(PartialEq)]
-enum Origin {
-    /// The owner configured them.
-    Configured,
-    /// Jay made them now.
-    Made,
-    /// Jay made them at an earlier start.
-    Kept,
+    /// Jay has made its secrets now.
+    is_new: bool,
 }
 
 /// Opens the store under the configured secrets, or under those that Jay makes and keeps.
@@ -335,11 +326,7 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
         .await?
         // Its Display is whole, causes included.
         .map_err(|error| anyhow::anyhow!("{error}"))?;
-    let origin = match made {
-        None => Origin::Configured,
-        Some((_, false)) => Origin::Kept,
-        Some((_, true)) => Origin::Made,
-    };
+    let is_new = matches!(made, Some((_, true)));
     let made = made.map(|(credentials, _)| credentials);
     if let Some(credentials) = &made {
         seed_made(&engine, credentials).await?;
@@ -352,42 +339,44 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
     Ok(Store {
         engine,
         admin_token,
-        origin,
+        is_new,
     })
 }
 
 impl Store {
     /// Tells how to connect: everything at the first start, later only how to see it again.
     fn greet(&self, config: &Config) -> anyhow::Result<()> {
-        match self.origin {
-            Origin::Configured => {}
-            Origin::Made => {
-                if let Some(connection) = Connection::find(config)? {
-                    let path = Credentials::path(&config.data_dir);
-                    let greeting = Zeroizing::new(format!(
-                        "\nJay is ready. This store is new; its credentials are kept in {} and shown\n\
-                         again by `{}`. Paste into a shell:\n\n{}\n",
-                        std::path::absolute(&path).unwrap_or(path).display(),
-                        print_config_command(config),
-                        *connection.lines_to_paste()
-                    ));
-                    // A reader that has gone is no reason to stop serving: `print-config` shows it again.
-                    if let Err(error) = std::io::stdout().write_all(greeting.as_bytes()) {
-                        tracing::warn!(%error, "how to connect could not be printed");
-                    }
-                }
-            }
-            Origin::Kept => {
-                tracing::info!(
-                    "ready on {}://{}; `{}` shows how to connect",
-                    tls::scheme(config),
-                    config.listen_addr.connect_addr(),
-                    print_config_command(config)
-                );
-            }
+        let Some(connection) = Connection::find(config)? else {
+            tracing::info!(
+                "ready on {}; `jay-admin create-account` and `create-token` make access keys",
+                url(config)
+            );
+            return Ok(());
+        };
+        let command = print_config_command(config);
+        if !self.is_new {
+            tracing::info!("ready on {}; `{command}` shows how to connect", url(config));
+            return Ok(());
+        }
+        let path = Credentials::path(&config.data_dir);
+        let greeting = Zeroizing::new(format!(
+            "\nJay is ready. This store is new; its credentials are kept in {} and shown\n\
+             again by `{command}`. Paste into a shell:\n\n{}\n",
+            std::path::absolute(&path).unwrap_or(path).display(),
+            *connection.lines_to_paste()
+        ));
+        // A reader that has gone is no reason to stop serving: `print-config` shows it again.
+        if let Err(error) = std::io::stdout().write_all(greeting.as_bytes()) {
+            tracing::warn!(%error, "how to connect could not be printed");
         }
         Ok(())
     }
+}
+
+/// Where clients on this machine reach S3.
+fn url(config: &Config) -> String {
+    let scheme = tls::scheme(config);
+    format!("{scheme}://{}", config.listen_addr.connect_addr())
 }
 
 /// The command that shows the credentials of this store, as typed in this directory.

@@ -74,6 +74,9 @@ impl FromStr for ListenAddr {
 
 /// Host, empty for every interface, and port, without looking at the network.
 pub(super) fn split(text: &str) -> Result<(&str, u16), String> {
+    if text.contains("://") {
+        return Err("it is a URL".into());
+    }
     let Some((host, port)) = text.rsplit_once(':') else {
         return Err("the port is missing".into());
     };

@@ -91,13 +91,13 @@ pub fn log_level(text: &str) -> LevelFilter {
     }
 }
 
+pub fn secret(values: &Values, setting: &Setting) -> Option<Zeroizing<String>> {
+    let text = values.text(setting);
+    text.map(|text| Zeroizing::new(text.to_owned()))
+}
+
 /// Both secrets or none of them: one alone would be completed by one that the owner never saw.
 pub fn secrets(values: &Values, required: bool) -> Result<Option<Secrets>, ConfigError> {
-    let text = |setting| {
-        values
-            .text(setting)
-            .map(|text| Zeroizing::new(text.to_owned()))
-    };
     let missing = |missing: &Setting, present: &Setting| {
         refuse(format!(
             "{} is not set while {} is: set both (openssl rand -hex 32), or neither and Jay makes its own",
@@ -106,7 +106,7 @@ pub fn secrets(values: &Values, required: bool) -> Result<Option<Secrets>, Confi
         ))
     };
     let (admin, signing) = (&setting::ADMIN_TOKEN, &setting::SIGNING_SECRET);
-    match (text(admin), text(signing)) {
+    match (secret(values, admin), secret(values, signing)) {
         (Some(admin_token), Some(signing_secret)) => Ok(Some(Secrets {
             admin_token,
             signing_secret,

@@ -66,6 +66,8 @@ pub struct Config {
     /// Admin token and signing secret when the owner chose them; `None`: Jay makes its own and keeps
     /// them in the data directory.
     pub secrets: Option<Secrets>,
+    /// The admin token when the owner chose it; without the signing secret only for [`Config::load_for_operator`].
+    pub admin_token: Option<Zeroizing<String>>,
     /// An access key that is made at the start if it is not there. Default none.
     pub seed_token: Option<SeedToken>,
     /// Buckets that are made at the start for the account of the access key. Default none.
@@ -178,6 +180,10 @@ fn refuse<T>(why: impl Into<String>) -> Result<T, ConfigError> {
     Err(ConfigError(why.into()))
 }
 
+fn flag(values: &Values, setting: &Setting) -> bool {
+    kind::flag(values.text(setting).unwrap_or_default()) == Some(true)
+}
+
 /// The data directory that the environment alone asks for, for verbs that need nothing else.
 pub fn data_dir() -> PathBuf {
     let named = std::env::var_os(setting::DATA_DIR.variable).filter(|dir| !dir.is_empty());
@@ -191,6 +197,14 @@ impl Config {
         Self::from_values(&Values::load(&Environment::of_process(), file)?)
     }
 
+    /// The same for who does not serve but asks a server, or looks after its directory: the shell of an operator may
+    /// know the admin token alone.
+    pub fn load_for_operator(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let values = Values::load(&Environment::of_process(), file)?;
+        let secrets = meaning::secrets(&values, false).unwrap_or_default();
+        Self::with_secrets(&values, secrets)
+    }
+
     /// The configuration that `environment` alone asks for.
     pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
         Self::from_values(&Values::load(environment, None)?)
@@ -198,8 +212,12 @@ impl Config {
 
     /// Understands `values`, or says in one line what to correct.
     pub fn from_values(values: &Values) -> Result<Self, ConfigError> {
-        let flag = |setting| kind::flag(values.text(setting).unwrap_or_default()) == Some(true);
-        let secrets = meaning::secrets(values, flag(&setting::REQUIRE_SECRETS))?;
+        let secrets = meaning::secrets(values, flag(values, &setting::REQUIRE_SECRETS))?;
+        Self::with_secrets(values, secrets)
+    }
+
+    fn with_secrets(values: &Values, secrets: Option<Secrets>) -> Result<Self, ConfigError> {
+        let flag = |setting| flag(values, setting);
         let seed_token = meaning::seed_token(values)?;
         Ok(Self {
             listen_addr: meaning::address_of(values, &setting::LISTEN_ADDR)?,
@@ -213,6 +231,7 @@ impl Config {
             log_level: meaning::log_level(values.text(&setting::LOG_LEVEL).unwrap_or_default()),
             buckets: meaning::buckets(values, seed_token.is_some() || secrets.is_none())?,
             secrets,
+            admin_token: meaning::secret(values, &setting::ADMIN_TOKEN),
             seed_token,
             tls: meaning::tls(values)?,
             rate_limit: meaning::rate_limit(values)?,

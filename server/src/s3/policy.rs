@@ -2,8 +2,8 @@
 //!
 //! The engine keeps policies in Jay's own form. `read` makes it of AWS's and refuses what has no counterpart, naming
 //! the statement: nothing is stored and ignored, an allow never reaches further than it says, a deny never less far.
-//! `write` is the way back, for policies that were set in Jay's form too. Deliberately absent: who is let in, which
-//! the engine decides.
+//! What was put is shown again as it was put, so that who holds it against a file of his finds no difference; `write` is
+//! the way back for policies that were set in Jay's form. Deliberately absent: who is let in, which the engine decides.
 
 mod grants;
 mod json;
@@ -35,7 +35,8 @@ pub(crate) async fn get_bucket_policy(
     bucket: BucketName,
 ) -> Result<Response<Body>> {
     let policy = call.engine.get_bucket_policy(call.caller, &bucket).await?;
-    let document = write::document(&policy, &bucket);
+    let put = policy.document.clone();
+    let document = put.unwrap_or_else(|| write::document(&policy, &bucket));
     let mut response = Response::new(Body::full(Bytes::from(document)));
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);

@@ -97,19 +97,16 @@ pub(crate) fn authorize(
     match bucket {
         Some(bucket) if reason.is_allowed() => Ok(bucket),
         // Somebody else's bucket and none at all look alike to those without rights.
-        Some(bucket) if matches!(reason, Reason::Denied(_)) && !knows(caller, &bucket) => {
+        Some(bucket)
+            if matches!(reason, Reason::Denied(_) | Reason::NotOwner)
+                && !knows(caller, &bucket) =>
+        {
             Err(match caller.is_anonymous() {
                 true => refused(&Reason::NoToken, caller, action),
                 false => no_such_bucket(name),
             })
         }
-        _ if matches!(
-            reason,
-            Reason::NotOwner | Reason::NoSuchBucket | Reason::Operator
-        ) =>
-        {
-            Err(no_such_bucket(name))
-        }
+        _ if matches!(reason, Reason::NoSuchBucket | Reason::Operator) => Err(no_such_bucket(name)),
         _ => Err(refused(&reason, caller, action)),
     }
 }

@@ -89,10 +89,11 @@ fn a_public_bucket_gives_its_objects_to_all_and_nothing_else() {
     ] {
         let public = Some(bucket(true));
         assert_eq!(kind(&nobody, action, public.clone(), Some(&key)), denied);
+        // Everybody may know of it.
         let other = caller(2, &["*"]);
         assert_eq!(
             kind(&other, action, public, Some(&key)),
-            hidden,
+            denied,
             "{action:?}"
         );
     }
@@ -344,4 +345,23 @@ fn a_deny_statement_does_not_tell_that_there_is_a_bucket() {
         kind(&caller(1, &["*"]), Some(&denied)).0,
         ErrorKind::AccessDenied
     );
+}
+
+/// Who is let into a part of a bucket is told that the rest is not for him, where "no such bucket" would puzzle.
+#[test]
+fn an_allow_statement_tells_that_there_is_a_bucket() {
+    let name = BucketName::parse("bucket").unwrap();
+    let part = policy(
+        r#"{"effect":"allow","actions":["object:get"],"prefixes":["public/"],"subjects":["id"]}"#,
+    );
+    let k = key("private/k");
+    let kind = |caller: &Caller| {
+        let place = Place::Key(&k);
+        let refused = authorize(caller, Action::ObjectGet, &name, Some(part.clone()), place);
+        refused.unwrap_err().kind()
+    };
+    assert_eq!(kind(&caller(2, &["*"])), ErrorKind::AccessDenied);
+    let token = caller(2, &["*"]).identity().unwrap().token.clone();
+    let another = Caller::new("another", (*token).clone());
+    assert_eq!(kind(&another), ErrorKind::NoSuchBucket);
 }

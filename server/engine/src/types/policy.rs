@@ -38,6 +38,9 @@ pub struct Policy {
     pub version: String,
     /// The statements.
     pub statements: Vec<Statement>,
+    /// The text that it was made of, when its owner wrote it in another form: kept to be shown again, and never read.
+    #[serde(skip)]
+    pub document: Option<String>,
 }
 
 /// One statement of a [`Policy`].
@@ -159,8 +162,9 @@ impl Policy {
             let why = format!("statement {} has no {empty}, so it would never hold", i + 1);
             return Err(malformed(&why));
         }
+        let document = self.document.as_deref().unwrap_or_default();
         // What is stored has a length of two bytes.
-        match self.to_json().len() <= 2 * POLICY_BYTES_MAX {
+        match self.to_json().len().max(document.len()) <= 2 * POLICY_BYTES_MAX {
             true => Ok(()),
             false => Err(malformed("it is too long")),
         }

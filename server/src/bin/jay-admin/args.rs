@@ -37,7 +37,7 @@ pub enum Command {
     /// Makes an account
     CreateAccount {
         /// What it is called
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         name: String,
     },
     /// Lists the accounts
@@ -158,7 +158,7 @@ pub struct CreateToken {
     #[arg(long, value_name = "ID")]
     pub account: String,
     /// What it is for
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub name: String,
     /// What it may do, such as object:get,object:list [default: everything]
     #[arg(long, value_delimiter = ',', value_name = "ACTIONS")]
@@ -184,7 +184,7 @@ pub struct Presign {
     #[arg(long)]
     pub bucket: String,
     /// The key
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub key: String,
     /// GET, HEAD, PUT or DELETE
     #[arg(long, default_value = "GET")]

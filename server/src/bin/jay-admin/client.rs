@@ -169,10 +169,11 @@ impl Client {
                 body.map(Value::to_string).unwrap_or_default(),
             ))
             .context("the admin token or a name cannot be sent")?;
-        let answer = sender
-            .send_request(request)
-            .await
-            .context("the server broke off")?;
+        let answer = sender.send_request(request).await;
+        let answer = answer.with_context(|| match &self.tls {
+            Some(_) => "the server broke off",
+            None => "the server broke off; if it speaks TLS, the address begins with https://",
+        })?;
         let status = answer.status();
         let mut body = answer.into_body();
         if !status.is_success() {
@@ -215,7 +216,17 @@ impl Client {
 /// As the original puts it.
 fn refusal(status: StatusCode, body: &[u8]) -> String {
     let body = String::from_utf8_lossy(body);
-    format!("server error ({}): {}", status.as_u16(), body.trim_end())
+    let remedy = match status {
+        StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS => {
+            "; give the admin token of that server (JAY_ADMIN_TOKEN, --token-file)"
+        }
+        _ => "",
+    };
+    format!(
+        "server error ({}): {}{remedy}",
+        status.as_u16(),
+        body.trim_end()
+    )
 }
 
 /// Trusts what `file` names, else what the system trusts.

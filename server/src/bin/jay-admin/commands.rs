@@ -78,6 +78,7 @@ const BACKUP: [&str; 6] = [
     "left_out",
     "store_id",
 ];
+const SETTINGS: [&str; 4] = ["variable", "value", "source", "at"];
 
 /// A client and where its answers go.
 pub struct Session {
@@ -151,7 +152,7 @@ impl Session {
             Command::Snapshot => self.ask(Method::POST, "snapshots", None, &[]),
             Command::Fsck { fast } => self.job("fsck", &json!({ "fast": fast })),
             Command::Upkeep => self.ask(Method::GET, "upkeep", None, &[]),
-            Command::Config => self.ask(Method::GET, "config", None, &[]),
+            Command::Config => self.ask(Method::GET, "config", None, &SETTINGS),
             Command::Metrics => self.ask(Method::GET, "metrics", None, &[]),
             Command::Completions { .. } | Command::Man { .. } => Ok(()),
         }

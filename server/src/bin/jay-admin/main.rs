@@ -7,7 +7,7 @@ mod client;
 mod commands;
 mod show;
 
-use std::{env, fs, path::Path, process::ExitCode};
+use std::{env, fs, io::Write as _, path::Path, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 use clap::{CommandFactory as _, Parser as _};
@@ -45,16 +45,20 @@ fn explain(error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let text = error.to_string();
-    eprint!("Error: {}", text.strip_prefix("error: ").unwrap_or(&text));
+    match text.strip_prefix("error: ") {
+        Some(why) => eprint!("Error: {why}"),
+        // The help, when a command is missing.
+        None => eprint!("{text}"),
+    }
     ExitCode::FAILURE
 }
 
 fn run(mut cli: Cli) -> anyhow::Result<()> {
     match &cli.command {
         Command::Completions { shell } => {
-            let (mut command, mut out) = (Cli::command(), std::io::stdout());
-            clap_complete::generate(*shell, &mut command, "jay-admin", &mut out);
-            return Ok(());
+            let (mut command, mut text) = (Cli::command(), Vec::new());
+            clap_complete::generate(*shell, &mut command, "jay-admin", &mut text);
+            return Ok(std::io::stdout().write_all(&text)?);
         }
         Command::Man { dir } => return man(dir),
         _ => {}

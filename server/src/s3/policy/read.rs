@@ -21,7 +21,11 @@ pub(super) fn policy(document: &[u8], bucket: &BucketName) -> Result<Policy> {
         return Err(too_long());
     }
     let json = serde_json::from_slice::<Json>(document).map_err(|e| malformed(&e.to_string()))?;
-    read(json, bucket).map_err(|why| malformed(&why))
+    let policy = read(json, bucket).map_err(|why| malformed(&why))?;
+    Ok(Policy {
+        document: String::from_utf8(document.to_vec()).ok(),
+        ..policy
+    })
 }
 
 fn read(json: Json, bucket: &BucketName) -> Result<Policy, String> {
@@ -53,6 +57,7 @@ fn read(json: Json, bucket: &BucketName) -> Result<Policy, String> {
     Ok(Policy {
         version: POLICY_VERSION.into(),
         statements,
+        document: None,
     })
 }
 

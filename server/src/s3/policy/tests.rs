@@ -491,7 +491,7 @@ proptest! {
     /// Reading splits a statement whose actions reach differently far, and says nothing twice; else it is the same.
     #[test]
     fn what_is_written_is_read_as_the_same(statements in vec(statements(), 0..5)) {
-        let policy = Policy { version: jay_engine::POLICY_VERSION.into(), statements };
+        let policy = Policy { version: jay_engine::POLICY_VERSION.into(), statements, document: None };
         let written = write::document(&policy, &bucket());
         let read = parse(&written).map_err(|why| TestCaseError::fail(format!("{why}\n{written}")))?;
         prop_assert_eq!(effects(&read), effects(&policy), "{}", written);
@@ -502,7 +502,7 @@ proptest! {
         };
         prop_assert_eq!(sids(&read), sids(&policy));
         let again = write::document(&read, &bucket());
-        prop_assert_eq!(parse(&again).unwrap(), read);
+        prop_assert_eq!(parse(&again).unwrap().statements, read.statements);
     }
 
     #[test]

@@ -53,6 +53,7 @@ impl BucketRecord {
             self.public_read,
             self.quota_bytes.is_some(),
             self.policy.is_some(),
+            self.policy.as_ref().is_some_and(|p| p.document.is_some()),
         ];
         let flags = (0..).zip(flags).map(|(bit, is)| u8::from(is) << bit).sum();
         w.u64(self.id.0)
@@ -75,7 +76,7 @@ impl BucketRecord {
             Timestamp(r.u64("created")?),
         );
         let flags = r.u8("flags")?;
-        if flags >> if version == 1 { 1 } else { 3 } != 0 {
+        if flags >> if version == 1 { 1 } else { 4 } != 0 || flags & 12 == 8 {
             return Err(r.error("flags"));
         }
         let quota_bytes = match flags & 2 {
@@ -84,7 +85,7 @@ impl BucketRecord {
         };
         let policy = match flags & 4 {
             0 => None,
-            _ => Some(Arc::new(policy::decode(r)?)),
+            _ => Some(Arc::new(policy::decode(r, flags & 8 != 0)?)),
         };
         Ok(Self {
             public_read: flags & 1 != 0,

@@ -33,6 +33,9 @@ pub(super) fn encode(policy: &Policy, w: &mut Writer) {
             w.u8(network.prefix_len());
         }
     }
+    if let Some(document) = &policy.document {
+        w.bytes16(document.as_bytes());
+    }
 }
 
 /// A policy is limited in bytes, and each of these takes at least one.
@@ -40,13 +43,18 @@ fn length(length: usize) -> u16 {
     u16::try_from(length).expect("a policy is limited to 20 KiB")
 }
 
-pub(super) fn decode(r: &mut Reader) -> Result<Policy, DecodeError> {
+pub(super) fn decode(r: &mut Reader, has_document: bool) -> Result<Policy, DecodeError> {
     let statements = (0..r.u16("statement count")?)
         .map(|_| statement(r))
         .collect::<Result<_, _>>()?;
+    let document = match has_document {
+        true => Some(r.text16("document")?.to_owned()),
+        false => None,
+    };
     Ok(Policy {
         version: POLICY_VERSION.to_owned(),
         statements,
+        document,
     })
 }
 
@@ -114,18 +122,22 @@ mod tests {
 
     #[test]
     fn what_is_decoded_is_what_was_encoded() {
-        let policy = Policy::parse(JSON.as_bytes()).unwrap();
-        let mut w = Writer::default();
-        encode(&policy, &mut w);
-        let bytes = w.into_bytes();
-        let mut r = Reader::new("policy", &bytes);
-        assert_eq!(decode(&mut r).unwrap(), policy);
-        r.finish().unwrap();
-        for end in 0..bytes.len() {
-            assert!(
-                decode(&mut Reader::new("policy", &bytes[..end])).is_err(),
-                "{end}"
-            );
+        for document in [None, Some("as it was written".to_owned())] {
+            let has_document = document.is_some();
+            let policy = Policy {
+                document,
+                ..Policy::parse(JSON.as_bytes()).unwrap()
+            };
+            let mut w = Writer::default();
+            encode(&policy, &mut w);
+            let bytes = w.into_bytes();
+            let mut r = Reader::new("policy", &bytes);
+            assert_eq!(decode(&mut r, has_document).unwrap(), policy);
+            r.finish().unwrap();
+            for end in 0..bytes.len() {
+                let mut cut = Reader::new("policy", &bytes[..end]);
+                assert!(decode(&mut cut, has_document).is_err(), "{end}");
+            }
         }
     }
 
@@ -138,7 +150,7 @@ mod tests {
             for bit in 0..8 {
                 let mut bytes = bytes.clone();
                 bytes[at] ^= 1 << bit;
-                let _ = decode(&mut Reader::new("policy", &bytes));
+                let _ = decode(&mut Reader::new("policy", &bytes), bit % 2 == 0);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Records for tests, with nothing in them but what a test asks for.
 
-use super::{Location, ObjectRecord, PartRecord, UploadRecord};
+use super::{Location, ObjectRecord, PartRecord, TokenRecord, UploadRecord};
 use crate::{
     meta::key::AccountId,
     types::{ChecksumType, ContentHeaders, ETag, Tags, Timestamp},
@@ -46,5 +46,21 @@ pub(crate) fn upload() -> UploadRecord {
         headers: ContentHeaders::default(),
         metadata: Default::default(),
         tags: Tags::default(),
+    }
+}
+
+pub(crate) fn token() -> TokenRecord {
+    TokenRecord {
+        account: AccountId(1),
+        name: String::new(),
+        created: Timestamp(1),
+        expires: None,
+        active: true,
+        sealed_secret: Vec::new(),
+        key_id: Default::default(),
+        secret_hash: String::new(),
+        actions: Vec::new(),
+        buckets: Vec::new(),
+        prefixes: Vec::new(),
     }
 }
