@@ -14,7 +14,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-pub(crate) use self::open::open_disk;
+pub(crate) use self::{closed::unobtrusive, open::open_disk};
 pub use self::{
     closed::{accept_loss, fsck, store_id},
     open::{EngineConfig, OpenError},

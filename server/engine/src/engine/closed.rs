@@ -5,7 +5,7 @@ use std::{io, path::Path, sync::Arc};
 use crate::{
     Acceptance, Depth, FsckProgress, FsckReport, LocalConfig, LogHole, OpenError,
     disk::{Disk, real::RealDisk},
-    engine::open::{no_access, open_disk},
+    engine::open::{fitting, no_access, open_disk},
     env::Env,
     maintenance::{accept, fsck::closed},
     meta::local::format,
@@ -29,8 +29,9 @@ pub fn fsck(
         }
         lock => lock.map_err(|e| no_access(data_dir, e))?,
     };
+    let config = unobtrusive(&disk)?;
     let disk: Arc<dyn Disk> = disk;
-    let report = closed::check(&disk, &unobtrusive(), &Env::real(), depth, go_on);
+    let report = closed::check(&disk, &config, &Env::real(), depth, go_on);
     report.map_err(|e| OpenError::io("the store could not be checked", io::Error::other(e)))
 }
 
@@ -46,20 +47,18 @@ pub fn store_id(data_dir: &Path) -> Option<[u8; 16]> {
 pub fn accept_loss(data_dir: &Path, holes: &[LogHole]) -> Result<Acceptance, OpenError> {
     must_be_store(data_dir)?;
     let (disk, _lock) = open_disk(data_dir)?;
-    let total_bytes = disk
-        .total_bytes()
-        .map_err(|e| OpenError::io("the size of the disk is not known", e))?;
-    let config = unobtrusive().fitting(total_bytes);
+    let config = unobtrusive(&disk)?;
     let disk: Arc<dyn Disk> = disk;
     accept::accept_loss(&disk, &config, &Env::real(), holes)
 }
 
-/// For a store that is open for a moment.
-fn unobtrusive() -> LocalConfig {
-    LocalConfig {
+/// Settings of a store that is open for a moment.
+pub(crate) fn unobtrusive(disk: &RealDisk) -> Result<LocalConfig, OpenError> {
+    let config = LocalConfig {
         zero_ahead: false,
         ..LocalConfig::default()
-    }
+    };
+    fitting(config, disk)
 }
 
 fn must_be_store(dir: &Path) -> Result<(), OpenError> {

@@ -134,10 +134,7 @@ impl Engine {
         checks_secret: bool,
     ) -> Result<Engine, OpenError> {
         let (disk, lock) = open_disk(&config.data_dir)?;
-        let total_bytes = disk
-            .total_bytes()
-            .map_err(|e| OpenError::io("the size of the disk is not known", e))?;
-        let local = config.local.fitting(total_bytes);
+        let local = fitting(config.local, &disk)?;
         let env = Env::real();
         let data_dir = config.data_dir.clone();
         let opened = recovery::open(disk, local, env.clone())?;
@@ -193,6 +190,14 @@ pub(crate) fn open_disk(dir: &Path) -> Result<(Arc<RealDisk>, LockGuard), OpenEr
         }),
         Err(error) => Err(no_access(dir, error)),
     }
+}
+
+/// Settings that fit the file system of the store.
+pub(super) fn fitting(config: LocalConfig, disk: &RealDisk) -> Result<LocalConfig, OpenError> {
+    let total_bytes = disk
+        .total_bytes()
+        .map_err(|e| OpenError::io("the size of the disk is not known", e))?;
+    Ok(config.fitting(total_bytes))
 }
 
 /// Refuses a signing secret that does not open what the store holds.

@@ -16,6 +16,7 @@ use crate::{
         Disk,
         real::{LockGuard, RealDisk},
     },
+    engine::{open_disk, unobtrusive},
     env::Env,
     error::{Error, ErrorKind},
     maintenance::{
@@ -25,7 +26,7 @@ use crate::{
     meta::{
         key::{Key, after_prefix, tag},
         local::{
-            Local, LocalConfig, format,
+            Local, format,
             recovery::{self, Opened},
         },
         record::Record,
@@ -52,12 +53,13 @@ pub fn create(
 ) -> Result<BackupReport, BackupError> {
     let store_id = must_be_a_store(data_dir)?;
     must_be_apart(data_dir, to)?;
-    let (disk, _lock) = crate::engine::open_disk(data_dir)?;
+    let (disk, _lock) = open_disk(data_dir)?;
     let (vault, _vault_lock) = open_vault_disk(to)?;
     let env = Env::real();
     // Before the store is opened, which changes it.
     Vault::open_or_make(vault.clone(), store_id, &env)?;
-    let mut opened = recovery::open(disk, LocalConfig::default(), env.clone())?;
+    let config = unobtrusive(&disk)?;
+    let mut opened = recovery::open(disk, config, env.clone())?;
     let backup = Backup::begin(&opened.local, &env, vault, options)?;
     let applier = &mut opened.applier;
     let done = run(backup, progress, |is_waiting| {
@@ -124,7 +126,7 @@ pub fn restore(
     let (vault, _vault_lock) = read_vault(from)?;
     // Asked before the lock leaves a file in a directory that is none of ours.
     must_be_ours_or_new(data_dir)?;
-    let (disk, _lock) = crate::engine::open_disk(data_dir)?;
+    let (disk, _lock) = open_disk(data_dir)?;
     let env = Env::real();
     let mut restore = Restore::begin(vault, name, disk.clone(), &env, &options)?;
     let mut report = loop {
@@ -135,7 +137,8 @@ pub fn restore(
         }
     };
     progress(&Progress::new("opening the store"));
-    let mut opened = recovery::open(disk, LocalConfig::default(), env.clone())?;
+    let config = unobtrusive(&disk)?;
+    let mut opened = recovery::open(disk, config, env.clone())?;
     let checked = look_at(&mut opened, &env, options.check, &mut report, progress);
     close(opened)?;
     checked.map(|()| report)
