@@ -96,6 +96,9 @@ class Server:
 
     def start(self) -> "Server":
         self.spawn()
+        return self.wait_until_ready()
+
+    def wait_until_ready(self) -> "Server":
         deadline = time.monotonic() + 30
         while not self.ready():
             if self.process.poll() is not None or time.monotonic() > deadline:
