@@ -112,6 +112,9 @@ pub(crate) fn read(document: &[u8], mut take: impl FnMut(Step<'_>) -> Result<()>
                     Event::Start(tag) => (tag.local_name().into_inner().to_owned(), false),
                     _ => continue,
                 };
+                if !is_name(&name) {
+                    return Err(malformed("an element has no proper name"));
+                }
                 if open.is_empty() && std::mem::replace(&mut has_root, true) {
                     return Err(malformed("it has several root elements"));
                 }
@@ -197,6 +200,17 @@ pub(crate) fn malformed(why: &str) -> Error {
     Error::new(ErrorKind::MalformedXML, message)
 }
 
+/// Whether an element may be called so, without its prefix: above all without a slash, which separates the names in a
+/// path. The parser takes whatever stands there.
+///
+/// Source: XML 1.0, section 2.3, of whose rules for letters beyond ASCII none is kept.
+fn is_name(name: &str) -> bool {
+    let is_letter = |c: char| c.is_ascii_alphabetic() || c == '_' || !c.is_ascii();
+    let mut characters = name.chars();
+    name.starts_with(is_letter)
+        && characters.all(|c| is_letter(c) || c.is_ascii_digit() || "-.".contains(c))
+}
+
 fn append(open: &mut [Open], text: &str) -> Result<()> {
     match open.last_mut() {
         Some(element) => element.text.push_str(text),
@@ -261,6 +275,11 @@ mod tests {
             "<A>&#x110000;</A>",
             "<!DOCTYPE A [<!ENTITY e 'x'>]><A>&e;</A>",
             "<A/>x",
+            // One element that looks like the path of two.
+            "<A/B>x</A/B>",
+            "<A'>x</A'>",
+            "<1/>",
+            "<:/>",
             &deep,
         ] {
             let error = leaves(bad).expect_err(bad);
