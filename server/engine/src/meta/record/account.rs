@@ -45,7 +45,7 @@ impl AccountRecord {
         Ok(Self {
             name: r.text16("name")?.to_owned(),
             created: Timestamp(r.u64("created")?),
-            active: r.u8("status")? == 0,
+            active: decode_active(r)?,
         })
     }
 }
@@ -70,7 +70,7 @@ impl TokenRecord {
             name: r.text16("name")?.to_owned(),
             created: Timestamp(r.u64("created")?),
             expires: Some(Timestamp(r.u64("expires")?)).filter(|t| t.0 != 0),
-            active: r.u8("status")? == 0,
+            active: decode_active(r)?,
             sealed_secret: r.bytes16("sealed secret")?.to_vec(),
             actions: r.texts16("actions")?,
             buckets: r.texts16("buckets")?,
@@ -86,5 +86,14 @@ impl TokenRecord {
                 ..token
             },
         })
+    }
+}
+
+/// The status of an account or token.
+fn decode_active(r: &mut Reader) -> Result<bool, DecodeError> {
+    match r.u8("status")? {
+        0 => Ok(true),
+        1 => Ok(false),
+        _ => Err(r.error("status")),
     }
 }

@@ -78,14 +78,19 @@ pub(super) fn decode_described(
         content_language: r.optional_text16("content language")?,
         expires: r.optional_text16("expires")?,
     };
-    let metadata = (0..r.u16("metadata count")?)
-        .map(|_| {
-            Ok((
-                r.text16("metadata name")?.into(),
-                r.text16("metadata value")?.into(),
-            ))
-        })
-        .collect::<Result<_, DecodeError>>()?;
+    let mut metadata = BTreeMap::<String, String>::new();
+    for _ in 0..r.u16("metadata count")? {
+        let name = r.text16("metadata name")?;
+        // They are written in their order, so one that is there twice was never put.
+        if metadata
+            .last_key_value()
+            .is_some_and(|(last, _)| **last >= *name)
+        {
+            return Err(r.error("metadata name"));
+        }
+        let value = r.text16("metadata value")?;
+        metadata.insert(name.to_owned(), value.to_owned());
+    }
     Ok((headers, metadata))
 }
 

@@ -73,8 +73,10 @@ impl PartSet {
         runs.try_fold((0_u16, 0_u64), |(last, bytes), run| {
             let ends = run.first.checked_add(run.count)?;
             let more = run.part_bytes.checked_mul(run.count.into())?;
-            let is_behind = run.first > last && run.count > 0;
-            is_behind.then_some((ends - 1, bytes.checked_add(more)?))
+            match run.first > last && run.count > 0 {
+                true => Some((ends - 1, bytes.checked_add(more)?)),
+                false => None,
+            }
         })
         .is_some()
     }

@@ -571,11 +571,43 @@ fn runs_of_parts_that_cannot_be_are_refused() {
         vec![run(1, 3, 5), run(3, 1, 5)],
         vec![run(0, 1, 5)],
         vec![run(1, 0, 5)],
+        vec![run(0, 0, 5)],
     ] {
         let id = UploadId(1);
         let bytes = part(Location::Parts(PartSet { id, runs })).encode();
         assert!(Record::decode(crate::meta::key::tag::PART, &bytes).is_err());
     }
+}
+
+/// A row has one form: what reads as the same is the same.
+#[test]
+fn what_was_never_written_is_refused() {
+    use crate::meta::key::tag;
+    for (key, record) in rows() {
+        let (tag, mut bytes) = (key.encode()[0], record.encode());
+        let status = match record {
+            Record::Account(_) => bytes.len() - 1,
+            // Behind version, account, name, the two times.
+            Record::Token(token) => 1 + 16 + 2 + token.name.len() + 16,
+            _ => continue,
+        };
+        assert!(bytes[status] < 2, "{key:?}");
+        bytes[status] = 2;
+        assert!(Record::decode(tag, &bytes).is_err(), "{key:?}");
+    }
+    let pairs = |pairs: &str| {
+        let one = "0100".to_owned() + "01006e010076";
+        let text = hex(&object(Location::Empty, 0).encode());
+        assert!(text.contains(&one));
+        let text = text.replace(&one, pairs);
+        let digits = text.as_bytes().chunks(2);
+        let digits = digits.map(|pair| std::str::from_utf8(pair).unwrap());
+        let bytes: Vec<u8> = digits.map(|d| u8::from_str_radix(d, 16).unwrap()).collect();
+        Record::decode(tag::OBJECT, &bytes).is_ok()
+    };
+    assert!(pairs("010001006e010076") && pairs("020001006d01007601006e010076"));
+    assert!(!pairs("020001006e01007601006e010076"), "a name twice");
+    assert!(!pairs("020001006e01007601006d010076"), "out of order");
 }
 
 proptest! {
