@@ -27,12 +27,19 @@ pub struct Converted {
 
 /// The first line of what is made from the file `input`.
 fn first_line(verb: &str, input: &str) -> String {
-    // A name may hold a newline, and what follows it would be a setting.
-    let input: String = input
-        .chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect();
-    format!("# {GENERATED} {verb} from {input}\n")
+    format!("# {GENERATED} {verb} from {}\n", one_line(input))
+}
+
+/// `text` as it may stand in a comment: it may hold a newline, and what follows that would be a setting.
+fn one_line(text: &str) -> String {
+    let shown = |c| if is_unprintable(c) { '?' } else { c };
+    text.chars().map(shown).collect()
+}
+
+/// Control characters but tabs, and what YAML takes for line breaks, a byte order mark or no character.
+fn is_unprintable(c: char) -> bool {
+    let others = ['\u{2028}', '\u{2029}', '\u{feff}', '\u{fffe}', '\u{ffff}'];
+    c.is_control() && c != '\t' || others.contains(&c)
 }
 
 /// `comments` as lines, indented by `indent`.
@@ -40,7 +47,7 @@ fn comment_lines(comments: &[String], indent: &str) -> String {
     let own = |comment: &&String| !comment.starts_with(GENERATED);
     let line = |comment: &String| match comment.is_empty() {
         true => format!("{indent}#\n"),
-        false => format!("{indent}# {comment}\n"),
+        false => format!("{indent}# {}\n", one_line(comment)),
     };
     comments.iter().filter(own).map(line).collect()
 }

@@ -11,7 +11,7 @@ use super::{
         setting::{self, Empty, Setting},
         yaml::{Node, plain},
     },
-    Converted, comment_lines, dotenv, first_line,
+    Converted, comment_lines, dotenv, first_line, is_unprintable,
 };
 
 /// Turns the lines `NAME=value` of the file `input` into YAML with sorted keys.
@@ -171,13 +171,7 @@ fn double_quoted(text: &str) -> Zeroizing<String> {
             '\n' => yaml.push_str(r"\n"),
             '\r' => yaml.push_str(r"\r"),
             '\t' => yaml.push_str(r"\t"),
-            // Control characters, and what YAML takes for line breaks, a byte order mark or no character.
-            c if c.is_control()
-                || matches!(
-                    c,
-                    '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}'
-                ) =>
-            {
+            c if is_unprintable(c) => {
                 let _ = write!(yaml, "\\u{:04X}", u32::from(c));
             }
             c => yaml.push(c),

@@ -150,6 +150,17 @@ fn a_file_name_adds_no_line() {
     );
 }
 
+/// Whoever may write a comment could set things, or make a file that cannot be read.
+#[test]
+fn a_comment_adds_no_line() {
+    let (text, warnings) = yaml("# a\rregion: x\n# b\u{1}\u{2028}\tc\n");
+    assert_eq!(
+        (&*text, warnings),
+        ("# a?region: x\n# b??\tc\n", Vec::new())
+    );
+    assert_eq!(env(&text), text);
+}
+
 /// Values that a setting may have, canonical ones where there are several spellings, and some that are none.
 fn values(setting: &'static Setting) -> BoxedStrategy<String> {
     let any =
