@@ -1,7 +1,8 @@
 # Thin verbs; what they do lives in cargo and in tests/run.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all conformance simulate fmt lint bench
+.PHONY: help run test test-all conformance simulate fuzz fmt lint bench
 SEEDS ?= 3000
+MINUTES ?= 10
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,6 +22,9 @@ conformance: ## play every scenario on every driver; DRIVER=engine SCENARIO=mult
 
 simulate: ## crash the store in SEEDS=n lives and compare with a model
 	cargo run --profile ci -p jay-engine --features simulation --example simulate -- --seeds $(SEEDS)
+
+fuzz: ## feed every decoder hostile bytes for MINUTES=10 each, on nightly; TARGET="xml config" for some
+	MINUTES=$(MINUTES) fuzz/run $(TARGET)
 
 fmt: ## format the code
 	cargo fmt --all

@@ -1,10 +1,14 @@
 //! `jay`: the server, and the verbs around it.
 //!
 //! This file only starts the command line and turns an error into a line on standard error and exit code 1.
+// The fuzz targets use them by the library.
+#![cfg_attr(feature = "fuzzing", allow(dead_code, unused_imports))]
 
 mod admin;
 mod cli;
 mod credentials;
+#[cfg(test)]
+mod fuzzing;
 mod limits;
 mod listener;
 mod log;

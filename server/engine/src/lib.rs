@@ -40,6 +40,9 @@ pub mod disk;
 mod engine;
 pub mod env;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(all(test, shuttle))]
 mod interleavings;
 pub mod maintenance;

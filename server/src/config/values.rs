@@ -69,14 +69,22 @@ impl Values {
         let by_variable = environment
             .get_filled(setting::CONFIG_FILE.variable)?
             .map(PathBuf::from);
-        let path = file.map(Path::to_owned).or(by_variable);
+        let Some(path) = file.map(Path::to_owned).or(by_variable) else {
+            return Self::of(environment, None);
+        };
+        let text = read_file(&path, "the configuration file")?;
+        Self::of(environment, Some((&path, &text)))
+    }
+
+    /// Gathers the settings of `environment` and of a YAML file, given as its path and its text.
+    pub fn of(environment: &Environment, file: Option<(&Path, &str)>) -> Result<Self, ConfigError> {
         let mut notices = unknown_variables(environment);
         let aliases = match environment.get_filled(setting::COMPAT_ENV.variable)? {
             Some(text) if flag(text) == Some(true) => Aliases::find(environment, &mut notices)?,
             _ => Aliases::default(),
         };
-        let yaml = match &path {
-            Some(path) => Some(Yaml::read(path, environment)?),
+        let yaml = match file {
+            Some((path, text)) => Some(Yaml::read(path, text, environment)?),
             None => None,
         };
         let mut gathering = Gathering {
@@ -95,7 +103,7 @@ impl Values {
         let mut values = Self {
             values,
             notices,
-            file: path,
+            file: file.map(|(path, _)| path.to_owned()),
         };
         values.name_account_of_alias(&aliases);
         Ok(values)
@@ -182,11 +190,10 @@ impl From<String> for TextError {
 
 impl<'a> Yaml<'a> {
     /// Reads the file, and refuses what is no setting.
-    fn read(path: &'a Path, environment: &'a Environment) -> Result<Self, ConfigError> {
-        let text = read_file(path, "the configuration file")?;
+    fn read(path: &'a Path, text: &str, environment: &'a Environment) -> Result<Self, ConfigError> {
         let located =
             |error: Located| refuse(format!("{}:{}: {}", path.display(), error.at, error.text));
-        let document = match Document::parse(&text) {
+        let document = match Document::parse(text) {
             Ok(document) => document,
             Err(error) => return located(error),
         };

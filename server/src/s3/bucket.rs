@@ -217,7 +217,7 @@ fn must_own_its_objects(request_headers: &HeaderMap) -> Result<()> {
 }
 
 /// The location that a CreateBucketConfiguration asks for; an empty body asks for none.
-fn parse_configuration(document: &[u8]) -> Result<Option<String>> {
+pub(super) fn parse_configuration(document: &[u8]) -> Result<Option<String>> {
     let mut location = None;
     if document.trim_ascii().is_empty() {
         return Ok(location);

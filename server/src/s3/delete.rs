@@ -61,7 +61,7 @@ pub(crate) async fn delete_objects<B: RequestBody>(
 
 /// What the body asks for.
 #[derive(Debug, Default)]
-struct Deletion {
+pub(super) struct Deletion {
     entries: Vec<Entry>,
     is_quiet: bool,
 }
@@ -74,7 +74,7 @@ struct Entry {
     conditions: Option<DeleteConditions>,
 }
 
-fn parse(document: &[u8]) -> Result<Deletion> {
+pub(super) fn parse(document: &[u8]) -> Result<Deletion> {
     let mut deletion = Deletion::default();
     let mut quiet: Option<bool> = None;
     let mut key: Option<String> = None;

@@ -31,26 +31,55 @@ pub(crate) fn is_link(query: &Query) -> bool {
     query.get(TOKEN).is_some_and(|token| !token.is_empty())
 }
 
-/// Who made the link. Whatever is wrong with it, the refusal is the same.
+/// A link, taken apart and not yet verified.
+pub(crate) struct Claim<'a> {
+    token_id: &'a str,
+    method: &'a str,
+    path: String,
+    canonical_query: String,
+    expires: &'a str,
+    signature: [u8; 32],
+}
+
+impl<'a> Claim<'a> {
+    /// Takes the link apart. Whatever is wrong with it, the refusal is the same.
+    pub(crate) fn of(parts: &'a Parts, query: &'a Query, vhost_domains: &[String]) -> Result<Self> {
+        if PARAMETERS.iter().any(|name| query.repeats(name)) {
+            return Err(invalid());
+        }
+        let [token_id, expires, signature] =
+            PARAMETERS.map(|name| query.get(name).unwrap_or_default());
+        Ok(Self {
+            token_id,
+            method: parts.method.as_str(),
+            signature: uri::decode_hex(signature).ok_or_else(invalid)?,
+            path: signed_path(parts, vhost_domains)?,
+            canonical_query: query.without(&PARAMETERS).canonical_form(),
+            expires,
+        })
+    }
+
+    /// What is signed.
+    pub(crate) fn link(&self) -> Link<'_> {
+        Link {
+            token_id: self.token_id,
+            method: self.method,
+            path: &self.path,
+            canonical_query: &self.canonical_query,
+            expires: self.expires,
+        }
+    }
+}
+
+/// Who made the link.
 pub(crate) fn verify(
     engine: &Engine,
     settings: &Settings,
     parts: &Parts,
     query: &Query,
 ) -> Result<Caller> {
-    if PARAMETERS.iter().any(|name| query.repeats(name)) {
-        return Err(invalid());
-    }
-    let [token_id, expires, signature] = PARAMETERS.map(|name| query.get(name).unwrap_or_default());
-    let signature: [u8; 32] = uri::decode_hex(signature).ok_or_else(invalid)?;
-    let link = Link {
-        token_id,
-        method: parts.method.as_str(),
-        path: &signed_path(parts, &settings.vhost_domains)?,
-        canonical_query: &query.without(&PARAMETERS).canonical_form(),
-        expires,
-    };
-    let caller = engine.verify_link(link, &signature)?;
+    let claim = Claim::of(parts, query, &settings.vhost_domains)?;
+    let caller = engine.verify_link(claim.link(), &claim.signature)?;
     must_ask_no_more(&parts.headers)?;
     Ok(caller)
 }

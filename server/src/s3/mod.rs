@@ -17,6 +17,9 @@ mod copy;
 mod cors;
 mod delete;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[allow(dead_code)] // in `jay` itself, which has the feature when its library has
+pub(crate) mod fuzzing;
 mod headers;
 mod link;
 mod list;

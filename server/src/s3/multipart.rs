@@ -3,7 +3,7 @@
 //! Source: S3 API, CreateMultipartUpload, UploadPart, UploadPartCopy, CompleteMultipartUpload,
 //! AbortMultipartUpload, ListParts and ListMultipartUploads.
 
-mod complete;
+pub(super) mod complete;
 mod list;
 
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};

@@ -8,10 +8,10 @@
 mod grants;
 mod json;
 mod names;
-mod read;
+pub(super) mod read;
 #[cfg(test)]
 mod tests;
-mod write;
+pub(super) mod write;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};

@@ -57,6 +57,40 @@ pub(crate) fn is_presigned(query: &Query) -> bool {
     query.has("AWSAccessKeyId") && query.has("Signature")
 }
 
+/// A request that says who sent it, checked as far as possible without the secret.
+pub(crate) struct Claim<'a> {
+    access_key_id: &'a str,
+    headers: HeaderMap,
+    string_to_sign: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+impl<'a> Claim<'a> {
+    /// Reads the claim of a request to a server of these domains.
+    pub(crate) fn of(
+        parts: &Parts,
+        query: &'a Query,
+        vhost_domains: &[String],
+        now: Timestamp,
+    ) -> Result<Self> {
+        let [access_key_id, expires, signature] = parameters(query)?;
+        must_hold(expires, now)?;
+        let headers = presigned::merge(&parts.headers, query, is_header)?;
+        Ok(Self {
+            access_key_id,
+            string_to_sign: string_to_sign(parts, &headers, expires, vhost_domains)?,
+            headers,
+            // What is not base64 is nobody's signature.
+            signature: BASE64_STANDARD.decode(signature).unwrap_or_default(),
+        })
+    }
+
+    /// What the signature is over.
+    pub(crate) fn string_to_sign(&self) -> &[u8] {
+        &self.string_to_sign
+    }
+}
+
 /// Who signed the request, and how its body comes.
 pub(crate) fn verify(
     engine: &Engine,
@@ -64,12 +98,12 @@ pub(crate) fn verify(
     parts: &Parts,
     query: &Query,
 ) -> Result<(Caller, ContentHash)> {
-    let [access_key_id, expires, signature] = parameters(query)?;
-    must_hold(expires, Timestamp::now())?;
-    let headers = presigned::merge(&parts.headers, query, is_header)?;
-    let string_to_sign = string_to_sign(parts, &headers, expires, &settings.vhost_domains)?;
-    // What is not base64 is nobody's signature.
-    let signature = BASE64_STANDARD.decode(signature).unwrap_or_default();
+    let Claim {
+        access_key_id,
+        headers,
+        string_to_sign,
+        signature,
+    } = Claim::of(parts, query, &settings.vhost_domains, Timestamp::now())?;
     let caller = engine.verify_v2(access_key_id, &string_to_sign, &signature);
     let caller = caller.map_err(|error| {
         let is_mismatch = error.kind() == ErrorKind::SignatureDoesNotMatch;

@@ -427,7 +427,7 @@ fn must_sign(
 }
 
 /// When the request says it was made: `X-Amz-Date`, else `Date`.
-fn sent_at(headers: &HeaderMap) -> Result<Timestamp> {
+pub(crate) fn sent_at(headers: &HeaderMap) -> Result<Timestamp> {
     let text = |name| {
         headers
             .get(name)
@@ -452,7 +452,7 @@ fn sent_at(headers: &HeaderMap) -> Result<Timestamp> {
 }
 
 /// Parses `yyyymmddThhmmssZ`.
-fn parse_basic(text: &str) -> Option<Timestamp> {
+pub(crate) fn parse_basic(text: &str) -> Option<Timestamp> {
     let bytes = text.as_bytes();
     let is_digit = |at: usize| bytes[at].is_ascii_digit();
     if bytes.len() != 16 || bytes[8] != b'T' || bytes[15] != b'Z' {

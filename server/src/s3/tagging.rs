@@ -80,7 +80,8 @@ pub(crate) fn of_header(headers: &HeaderMap) -> Result<Tags> {
     Ok(Tags::new(tags.collect())?)
 }
 
-fn parse(document: &[u8]) -> Result<Tags> {
+/// The tags in a body.
+pub(super) fn parse(document: &[u8]) -> Result<Tags> {
     let (mut tags, mut key, mut value) = (Vec::new(), None, None);
     let mut has_set = false;
     xml::read(document, |step| {
@@ -121,7 +122,7 @@ fn once(slot: &mut Option<String>, text: String) -> Result<()> {
     }
 }
 
-fn render(tags: &Tags) -> String {
+pub(super) fn render(tags: &Tags) -> String {
     let mut sorted: Vec<&Tag> = tags.iter().collect();
     sorted.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     let mut document = Writer::document();

@@ -84,6 +84,10 @@ impl Reader {
                 &format!("{name} is empty, which means its default: skipped"),
             );
         }
+        if value.contains('\0') {
+            let why = "holds a zero byte, which no variable can: skipped";
+            return self.warn(number, &format!("{name} {why}"));
+        }
         let (scalar, odd) = scalar(setting, &value);
         if let Some(odd) = odd {
             self.warn(number, &format!("{name} {odd}: kept as a string"));

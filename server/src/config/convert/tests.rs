@@ -106,7 +106,7 @@ fn yaml_is_sorted_and_typed() {
 fn odd_lines_are_warned_of_without_their_values() {
     let (text, warnings) = yaml(
         "JAY_RATE_LIMIT=hunter2\nnothing hunter2\nJAY_FOO=hunter2\nJAY_LISTEN_ADRR=hunter2\nJAY_CONFIG_FILE=hunter2\n\
-         JAY_ADMIN_TOKEN_FILE=hunter2\nJAY_NATIVE_ADDR=\nJAY_DEBUG_SIGNATURES=hunter2\nhun ter2=x\nJAY_RATE_LIMIT=5\n",
+         JAY_ADMIN_TOKEN_FILE=hunter2\nJAY_NATIVE_ADDR=\nJAY_DEBUG_SIGNATURES=hunter2\nhun ter2=x\nJAY_RATE_LIMIT=5\nJAY_REGION=hunter2\0\n",
     );
     assert_eq!(text, "debug_signatures: hunter2\nrate_limit: 5\n");
     assert_eq!(
@@ -122,6 +122,7 @@ fn odd_lines_are_warned_of_without_their_values() {
             "line 8: JAY_DEBUG_SIGNATURES is not 1 or 0: kept as a string",
             "line 9: unknown key (no name): skipped",
             "line 10: JAY_RATE_LIMIT is here a second time: this line counts",
+            "line 11: JAY_REGION holds a zero byte, which no variable can: skipped",
         ]
     );
 }

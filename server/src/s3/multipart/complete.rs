@@ -76,7 +76,7 @@ fn object_size(request_headers: &HeaderMap) -> Result<Option<u64>> {
 }
 
 /// The parts that a body lists.
-fn parse(document: &[u8]) -> Result<Vec<CompletedPart>> {
+pub(crate) fn parse(document: &[u8]) -> Result<Vec<CompletedPart>> {
     let mut parts = Vec::new();
     let (mut number, mut etag, mut checksum) = (None, None, None);
     xml::read(document, |step| {

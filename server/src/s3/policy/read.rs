@@ -16,7 +16,7 @@ use crate::s3::error::Result;
 const VERSION_OLD: &str = "2008-10-17";
 
 /// Reads the JSON of a policy of `bucket`.
-pub(super) fn policy(document: &[u8], bucket: &BucketName) -> Result<Policy> {
+pub(crate) fn policy(document: &[u8], bucket: &BucketName) -> Result<Policy> {
     if document.len() > POLICY_BYTES_MAX {
         return Err(too_long());
     }

@@ -44,7 +44,7 @@ enum Principal {
 }
 
 /// The JSON of a policy of `bucket`.
-pub(super) fn document(policy: &Policy, bucket: &BucketName) -> String {
+pub(crate) fn document(policy: &Policy, bucket: &BucketName) -> String {
     let statements = policy.statements.iter();
     let document = Document {
         version: VERSION,

@@ -69,7 +69,7 @@ impl fmt::Debug for Extra {
 
 impl Manifest {
     /// What is told of the backup.
-    pub(super) fn info(&self) -> BackupInfo {
+    pub(crate) fn info(&self) -> BackupInfo {
         BackupInfo {
             name: self.name.clone(),
             created: self.created,
@@ -103,7 +103,7 @@ impl Manifest {
         format!("{}{MANIFEST_SUFFIX}", self.name)
     }
 
-    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
         let extras: usize = self.extras.iter().map(|extra| extra.bytes.len() + 64).sum();
         // Room for all: a vector that grows leaves copies of secrets behind.
         let mut w = Writer::with_capacity(512 + 24 * self.packs.len() + extras);

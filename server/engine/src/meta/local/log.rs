@@ -163,7 +163,8 @@ pub fn encode_changes(changes: &[Change]) -> Vec<u8> {
     w.into_bytes()
 }
 
-fn decode_changes(bytes: &[u8]) -> Result<Vec<Change>, DecodeError> {
+/// Reads them back.
+pub fn decode_changes(bytes: &[u8]) -> Result<Vec<Change>, DecodeError> {
     let mut r = Reader::new("changes", bytes);
     let changes = (0..r.u16("count")?)
         .map(|_| {
