@@ -587,6 +587,27 @@ async fn rot_in_the_index_is_found_by_the_next_snapshot() {
     assert!(seen >= rotten / 2, "{seen} of {rotten} were seen");
 }
 
+/// A start reads the rows of all access keys, to see whether it has the right signing secret.
+#[tokio::test]
+async fn a_start_that_meets_a_damaged_row_makes_the_index_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(config(dir.path())).await;
+    store.put("k", b"hello").await;
+    store.engine.take_snapshot().await.unwrap();
+    store.engine.close().unwrap();
+    let index = dir.path().join("index.redb");
+    let hash = b"$2b$10$";
+    let content = fs::read(&index).unwrap();
+    let places = (0..content.len()).filter(|&at| content[at..].starts_with(hash));
+    let places: Vec<_> = places.collect();
+    assert!(!places.is_empty(), "the row of the access key is there");
+    places.iter().for_each(|at| flip(&index, at + 20));
+    let store = Store::open(config(dir.path())).await;
+    assert!(store.engine.rebuilt().is_some());
+    assert_eq!(store.get("k", Select::Whole).await.unwrap(), b"hello");
+    store.engine.close().unwrap();
+}
+
 fn copy_all(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let (path, to) = {

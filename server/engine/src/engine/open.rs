@@ -16,8 +16,12 @@ use crate::{
     engine::Running,
     env::Env,
     maintenance::schedule::Upkeep,
-    meta::local::{recovery, runtime::LocalStore},
-    service::{BUFFER_UNIT_BYTES, HASHES_MAX, Service},
+    meta::local::{
+        Local,
+        recovery::{self, Opened},
+        runtime::LocalStore,
+    },
+    service::{BUFFER_UNIT_BYTES, HASHES_MAX, Service, token::each_token},
 };
 
 /// Where a store lives and how much memory it may take.
@@ -137,7 +141,8 @@ impl Engine {
         let local = fitting(config.local, &disk)?;
         let env = Env::real();
         let data_dir = config.data_dir.clone();
-        let opened = recovery::open(disk, local, env.clone())?;
+        let secrets = Secrets::new(&config.signing_secret);
+        let opened = recover(disk, local, &env, Some(&secrets).filter(|_| checks_secret))?;
         let files = opened.local.files.clone();
         let store = LocalStore::start(opened)
             .map_err(|e| OpenError::io("a thread could not be started", e))?;
@@ -145,7 +150,7 @@ impl Engine {
         let service = Arc::new(Service {
             meta: store.clone(),
             blobs: Arc::new(files),
-            secrets: Secrets::new(&config.signing_secret),
+            secrets,
             env: env.clone(),
             inline_max: config.inline_max,
             verify_sample_rate: config.verify_sample_rate,
@@ -154,9 +159,6 @@ impl Engine {
             buffers_max,
             hashing: Semaphore::new(HASHES_MAX),
         });
-        if checks_secret {
-            check_secret(&service)?;
-        }
         let upkeep = Upkeep::start(&store, &service, &config.upkeep)
             .map_err(|e| OpenError::io("a thread could not be started", e))?;
         let running = Running {
@@ -200,16 +202,36 @@ pub(super) fn fitting(config: LocalConfig, disk: &RealDisk) -> Result<LocalConfi
     Ok(config.fitting(total_bytes))
 }
 
+/// Recovers the store, and refuses a signing secret that does not open what it holds.
+fn recover(
+    disk: Arc<RealDisk>,
+    config: LocalConfig,
+    env: &Env,
+    secrets: Option<&Secrets>,
+) -> Result<Opened, OpenError> {
+    let start = || recovery::open(disk.clone(), config.clone(), env.clone());
+    let opened = start()?;
+    let Some(secrets) = secrets else {
+        return Ok(opened);
+    };
+    match check_secret(&opened.local, secrets) {
+        // A row cannot be read, which has marked the index: it is made anew now, not when somebody starts again.
+        Err(OpenError::Damaged { .. }) if opened.local.rebuilt().is_none() => {}
+        checked => return checked.map(|()| opened),
+    }
+    drop(opened);
+    let opened = start()?;
+    check_secret(&opened.local, secrets).map(|()| opened)
+}
+
 /// Refuses a signing secret that does not open what the store holds.
-fn check_secret(service: &Service) -> Result<(), OpenError> {
+fn check_secret(local: &Arc<Local>, secrets: &Secrets) -> Result<(), OpenError> {
     let (mut ours, mut others) = (0_u64, 0_u64);
-    let looked = service.each_token(|id, token| {
+    let looked = each_token(local, |id, token| {
         let opens = match token.key_id {
             // Made before that was noted.
-            key_id if key_id == KeyId::default() => {
-                service.secrets.open(id, &token.sealed_secret).is_ok()
-            }
-            key_id => key_id == service.secrets.key_id(),
+            key_id if key_id == KeyId::default() => secrets.open(id, &token.sealed_secret).is_ok(),
+            key_id => key_id == secrets.key_id(),
         };
         *if opens { &mut ours } else { &mut others } += 1;
     });

@@ -13,7 +13,7 @@ use crate::{
         key::Key,
         record::{Record, TokenRecord},
     },
-    service::Service,
+    service::{Service, token::each_token},
 };
 
 /// Access keys that are sealed anew together, and bytes of their records: one record of the log has 1 MiB at most.
@@ -80,7 +80,9 @@ impl Service {
             OldSecret::Lost => None,
         };
         let mut all = Vec::new();
-        self.each_token(|id, token| all.push((id.to_owned(), token.clone())))?;
+        each_token(&*self.meta, |id, token| {
+            all.push((id.to_owned(), token.clone()))
+        })?;
         let (mut report, mut changed) = (RekeyReport::default(), Vec::new());
         for (id, token) in all {
             match self.resealed(old.as_ref(), &id, &token)? {

@@ -9,7 +9,7 @@ use crate::{
     auth,
     error::{Error, ErrorKind, Result},
     meta::{
-        Change, Precondition, Transaction,
+        Change, MetaReader, Precondition, Transaction,
         key::{AccountId, Key, after_prefix, tag},
         record::{Record, TokenRecord},
     },
@@ -242,28 +242,12 @@ impl Service {
     pub(crate) fn tokens(&self, account: Option<&str>) -> Result<Vec<TokenInfo>> {
         let account = account.map(|id| self.account_of(id)).transpose()?;
         let mut all = Vec::new();
-        self.each_token(|id, token| {
+        each_token(&*self.meta, |id, token| {
             if account.is_none_or(|account| token.account == account) {
                 all.push(info(id, token));
             }
         })?;
         Ok(all)
-    }
-
-    /// All access keys, in the order of their ids.
-    pub(crate) fn each_token(&self, mut each: impl FnMut(&str, &TokenRecord)) -> Result<()> {
-        let to = after_prefix(&[tag::TOKEN]);
-        let mut from = Some(vec![tag::TOKEN]);
-        while let Some(start) = from.take() {
-            let rows = self.meta.scan(&start, to.as_deref(), PAGE)?;
-            for (key, record) in &rows.rows {
-                if let (Ok(Key::Token(id)), Record::Token(token)) = (Key::decode(key), record) {
-                    each(&id, token);
-                }
-            }
-            from = rows.next;
-        }
-        Ok(())
     }
 
     pub(crate) fn token(&self, id: &str) -> Result<TokenInfo> {
@@ -319,6 +303,25 @@ impl Service {
         };
         requires.commit(&*self.meta, transaction).await
     }
+}
+
+/// All access keys, in the order of their ids.
+pub(crate) fn each_token(
+    meta: &dyn MetaReader,
+    mut each: impl FnMut(&str, &TokenRecord),
+) -> Result<()> {
+    let to = after_prefix(&[tag::TOKEN]);
+    let mut from = Some(vec![tag::TOKEN]);
+    while let Some(start) = from.take() {
+        let rows = meta.scan(&start, to.as_deref(), PAGE)?;
+        for (key, record) in &rows.rows {
+            if let (Ok(Key::Token(id)), Record::Token(token)) = (Key::decode(key), record) {
+                each(&id, token);
+            }
+        }
+        from = rows.next;
+    }
+    Ok(())
 }
 
 fn busy() -> Error {
