@@ -43,8 +43,9 @@ def test_one_object_through_both_doors(native, bucket, s3):
     assert answer.texts(1) == ["image/png"] and answer.metadata.endswith(b"\0\x01" + texts("color", "red"))
 
 
+@pytest.mark.weakness(17)
 def test_what_would_become_a_header_is_held_to_its_rules(native, bucket, s3):
-    """Weakness 17: metadata from here came out of S3 as headers of their own choice."""
+    """Metadata from here came out of S3 as headers of their own choice."""
     for name, value in [("", "v"), ("x-amz-meta-", "v"), ("n", "a\r\nset-cookie: b"), ("a\nb", "v")]:
         answer = native.put(bucket, "k", b"body", metadata={name: value})
         assert (answer.status, answer.code) == (BAD_REQUEST, "InvalidArgument"), (name, answer)
@@ -91,8 +92,9 @@ def test_all_parts_that_there_can_be_are_listed_in_one_frame(native, bucket):
     assert len(answer.metadata) < MIB and answer.metadata.endswith(texts(hashlib.md5(b"x").hexdigest(), ""))
 
 
+@pytest.mark.weakness(12)
 def test_a_listing_of_long_keys_ends_its_pages_early(native, bucket):
-    """Weakness 12: a page beyond a frame made the client fail."""
+    """A page beyond a frame made the client fail."""
     keys = [f"{n:04}{'k' * 1000}" for n in range(950)]
     native.send(b"".join(frame("PutObject", texts(bucket, key, "") + b"\0\0") for key in keys))
     assert all(native.answer().status == OK for _ in keys)
@@ -127,8 +129,9 @@ def test_many_requests_in_one_write(native, bucket):
         assert answers[1].data == b"%d" % n and answers[2].code == "NoSuchKey"
 
 
+@pytest.mark.weakness(2)
 def test_a_body_that_breaks_off_stores_nothing(server, native, bucket):
-    """Weakness 2: the bytes that had come were stored as the object, over the good version."""
+    """The bytes that had come were stored as the object, over the good version."""
     assert native.put(bucket, "kept", b"the good version").status == OK
     for size, sent in [(100, 5), (3 * MIB, 2 * MIB), (1, 0)]:
         leaving = connect(server)
@@ -139,8 +142,9 @@ def test_a_body_that_breaks_off_stores_nothing(server, native, bucket):
     assert native.ask("GetObject", texts(bucket, "kept")).data == b"the good version"
 
 
+@pytest.mark.weakness(16)
 def test_data_without_a_meaning_are_no_request(native, bucket):
-    """Weakness 16: they were read as the next one."""
+    """They were read as the next one."""
     smuggled = frame("CreateBucket", texts(f"{bucket}-smuggled"))
     for operation in ["Ping", "HeadObject", "GetObject", "ListBuckets", "DeleteObject", 0x7E]:
         native.ask(operation, texts(bucket, "absent"), smuggled, stream=5)
@@ -176,8 +180,9 @@ def test_a_longer_request_than_allowed_is_refused(new_server):
     assert native.ask("Ping").status == OK
 
 
+@pytest.mark.weakness(23)
 def test_revoking_ends_open_connections(server, bucket):
-    """Weakness 23: a session outlived its access key."""
+    """A session outlived its access key."""
     account = admin(server, "POST", "accounts", {"name": "native"})[1]["account_id"]
     made = admin(server, "POST", "tokens", {"account_id": account, "name": "t"})[1]
     native = Native(server.native_port, made["token_id"], made["secret"])
@@ -199,8 +204,9 @@ def test_expiry_ends_open_connections(server):
     assert native.ask("Ping").code == "AccessDenied" and native.is_closed()
 
 
+@pytest.mark.weakness(21)
 def test_whoever_may_not_know_of_an_object_does_not_learn_of_it(server, native, bucket):
-    """Weakness 21: a foreign key's existence could be probed before rights were asked for."""
+    """A foreign key's existence could be probed before rights were asked for."""
     assert native.put(bucket, "there", b"x").status == OK
     account = admin(server, "POST", "accounts", {"name": "stranger"})[1]["account_id"]
     made = admin(server, "POST", "tokens", {"account_id": account, "name": "t"})[1]
@@ -210,8 +216,9 @@ def test_whoever_may_not_know_of_an_object_does_not_learn_of_it(server, native, 
         assert len(answers) == 1, answers
 
 
+@pytest.mark.weakness(30)
 def test_a_stop_does_not_wait_for_idle_connections(new_server):
-    """Weakness 30: it took 30 s with any client connected."""
+    """It took 30 s with any client connected."""
     server = new_server().start()
     idle, fresh = connect(server), Native(server.native_port)
     started = time.monotonic()
@@ -236,8 +243,9 @@ def test_a_stop_waits_for_the_request_under_way(new_server):
     assert connect(server).ask("GetObject", texts("default", "k")).data == body
 
 
+@pytest.mark.weakness(4)
 def test_a_damaged_body_is_never_passed_on(new_server):
-    """Weakness 4: a body that is not as long as its record desynchronised the connection."""
+    """A body that is not as long as its record desynchronised the connection."""
     server = new_server().start()
     native = connect(server)
     for key, damage_at in [("first", 10), ("last", 3 * MIB)]:

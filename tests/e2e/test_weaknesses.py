@@ -67,15 +67,10 @@ WEAKNESSES = {
     38: "the client had no deadlines and used dead connections",
 }
 
-# They are the native protocol's and its client's alone; their tests come with it.
+# It is of clients of the native protocol, and comes with ours.
 NATIVE = {
-    2: "PUT over HTTP is held against its length: test_wire.py, test_a_body_that_breaks_off_stores_nothing",
-    4: "over HTTP a body that turns out short ends the connection: test_quarantine.py",
-    30: "idle HTTP connections are closed at once: test_process.py, test_a_stop_lets_an_upload_finish",
     38: "there is no client of ours yet",
 }
-# Of these the half is native, and comes with it: 12 (a page over a megabyte), 16, 17 (names of metadata), 21 (whether a key
-# exists), 23 (open sessions), 25 (no TLS at all), 26 (bcrypt in the handshake), 31 (slots), 32 (a mebibyte a second).
 
 
 def of_python(path: Path) -> set[int]:
