@@ -24,6 +24,8 @@ import pytest
 from test_admin import SECRET, TOKEN, ask, made
 from test_presigned import link, presigned, presigned_v2
 
+from native import FORBIDDEN, INTERNAL, OPERATIONS, Native, numbers, text, texts
+
 from jay_testing import JAY, Answer, Client, Server
 
 EXPECTED = Path(__file__).with_name("rights.txt")
@@ -450,6 +452,56 @@ def test_every_operation_is_a_row(world):
     column(world, Rule(world.owning, world.bucket()))
     lines = [json.loads(line) for line in world.server.log.read_text().splitlines()]
     assert served and served <= {line.get("operation") for line in lines}
+
+
+def native_operations(bucket: str, place: str) -> dict[str, tuple[bytes, bytes]]:
+    """Metadata and data of every operation of the native protocol but Ping, which asks for no right."""
+    key, upload = texts(bucket, f"{place}key"), text(UPLOAD)
+    return {
+        "ListBuckets": (b"", b""),
+        "CreateBucket": (texts(f"{bucket}-new"), b""),
+        "HeadBucket": (texts(bucket), b""),
+        "ListObjects": (texts(bucket, place, "", "") + bytes(4), b""),
+        "PutObject": (key + text("") + bytes(2), BODY),
+        "GetObject": (key, b""),
+        "HeadObject": (key, b""),
+        "CreateMultipartUpload": (key + text(""), b""),
+        "UploadPart": (key + upload + b"\0\0\0\x01", BODY),
+        "ListParts": (key + upload, b""),
+        "CompleteMultipartUpload": (key + upload + numbers(1), b""),
+        "AbortMultipartUpload": (key + upload, b""),
+        "DeleteObject": (texts(bucket, f"{place}key9"), b""),
+        "DeleteBucket": (texts(bucket), b""),
+    }
+
+
+def native_column(world: World, rule: Rule) -> dict[str, str]:
+    """What becomes of each operation on a connection that was there before the rule began to hold."""
+    bucket, _ = rule.buckets
+    asked = native_operations(bucket, rule.place)
+    open_before = {name: Native(world.server.native_port, rule.client.access_key_id, rule.client.secret) for name in asked}
+    rule.since()
+    verdicts = {}
+    for name, (metadata, data) in asked.items():
+        native = open_before[name]
+        answer = native.ask(name, metadata, data) if native.status == 0 else None
+        native.close()
+        refused = answer is None or answer.status == FORBIDDEN
+        verdicts[name] = "-" if refused else "?" if answer.code == "NoSuchBucket" else "+"
+        assert refused or answer.status != INTERNAL, (name, answer)
+    world.owning.request("PUT", f"/{bucket}/in/key", body=BODY)
+    world.owning.request("DELETE", f"/{bucket}-new")
+    return verdicts
+
+
+@pytest.mark.weakness(20, 21, 23)
+def test_every_native_operation_under_every_rule(world):
+    """The rules of the callers who have an access key, which is all that this port knows."""
+    assert set(native_operations("b", "")) | {"Ping"} == set(OPERATIONS)
+    rules = rules_of_headers(world, expired_key(world))
+    rules = {name: rule for name, rule in rules.items() if rule.client and not name.startswith("signed ")}
+    columns = [native_column(world, rule) for rule in rules.values()]
+    must_be_expected(table("Native", list(rules), {"": columns}))
 
 
 def callers_of_admin(world: World) -> dict[str, Callable]:
