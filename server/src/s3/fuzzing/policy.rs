@@ -45,8 +45,13 @@ fn bucket() -> BucketName {
     BucketName::parse("photos").expect("a name")
 }
 
+/// What is made of a document, its text aside.
 fn policy(document: &[u8]) -> Option<Policy> {
-    read::policy(document, &bucket()).ok()
+    let policy = read::policy(document, &bucket()).ok()?;
+    Some(Policy {
+        document: None,
+        ..policy
+    })
 }
 
 /// Holds what was made of one statement against another reading of it.
