@@ -138,7 +138,7 @@ def test_one_node_in_a_container(shown, new_server, tmp_path):
     assert up == "docker compose up -d"
     service, *command = execute.removeprefix("docker compose exec ").split()
     node = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"][service]
-    assert node["ports"] == ["127.0.0.1:9000:9000", "127.0.0.1:9001:9001"] and node["volumes"] == ["jay:/data"]
+    assert node["ports"] == ["127.0.0.1:9000:9000", "127.0.0.1:9001:9001", "127.0.0.1:4444:4444"] and node["volumes"] == ["jay:/data"]
     image = dict(re.findall(r"^([A-Z]+) (.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
     variables = dict(variable.split("=") for variable in image["ENV"].split())
     assert json.loads(image["ENTRYPOINT"]) == [f"/usr/local/bin/{command[0]}"] and variables["JAY_DATA_DIR"] == "/data"

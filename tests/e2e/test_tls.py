@@ -94,7 +94,7 @@ def test_a_self_signed_server_is_trusted_by_its_file(new_server):
     for path in [cert, key]:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     log = server.log.read_text()
-    assert str(cert) in log and log.count("server listening (TLS)") == 2
+    assert str(cert) in log and log.count("server listening (TLS)") == 3
 
     s3 = boto(server, cert)
     body = os.urandom(9 << 20)

@@ -162,7 +162,7 @@ pub(super) async fn scrub(Extension(api): Extension<Api>) -> Result<Response<Bod
 }
 
 /// Begins a pass of the scrubber now, unless one that checks as much is under way.
-#[utoipa::path(post, path = "/_jay/scrub", operation_id = "StartScrub", request_body = StartScrub,
+#[utoipa::path(post, path = "/_jay/scrub", operation_id = "StartScrub", request_body = Option<StartScrub>,
     responses((status = 202, body = Scrub), (status = "default", body = ErrorAnswer)))]
 pub(super) async fn start_scrub(
     Extension(api): Extension<Api>,
