@@ -86,6 +86,7 @@ impl<'a> Claim<'a> {
     }
 
     /// What the signature is over.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn string_to_sign(&self) -> &[u8] {
         &self.string_to_sign
     }
