@@ -141,7 +141,8 @@ pub struct State {
     /// The front answered without reading the whole body.
     pub body_unread: bool,
     client: Option<IpAddr>,
-    shown: Shown,
+    /// What is known of the request under way.
+    pub shown: Shown,
     requests: u64,
     bytes_in: u64,
     bytes_out: u64,
@@ -161,11 +162,6 @@ impl State {
     pub fn request_begins(&mut self, client: IpAddr) {
         self.enter(Phase::Request);
         self.client = Some(client);
-    }
-
-    /// Shows what is known of the request under way.
-    pub fn show(&mut self, shown: Shown) {
-        self.shown = shown;
     }
 
     /// The request is over: its answer was sent, or the front gave up on it.

@@ -51,16 +51,20 @@ impl RequestContext {
     /// Shows what is known of the request to who looks at the open connections. A front calls it before the work.
     pub fn show(&self) {
         let bucket = self.bucket.clone();
-        self.link.lock().show(Shown {
+        self.link.lock().shown = Shown {
             operation: self.operation,
             bucket: bucket.filter(|name| name.len() <= SHOWN_BUCKET_BYTES_MAX),
             token_id: self.token_id.clone(),
-        });
+        };
     }
 
     /// Lets what the operation is be shown from where it is found out.
     pub fn window(&self) -> Window {
         Window(self.link.clone())
+    }
+
+    fn is_shown(&self) -> bool {
+        self.link.lock().shown.operation == self.operation
     }
 }
 
@@ -69,12 +73,9 @@ impl RequestContext {
 pub struct Window(Link);
 
 impl Window {
-    /// Shows the name of the operation, and nothing else.
+    /// Shows the name of the operation.
     pub fn show(&self, operation: &'static str) {
-        self.0.lock().show(Shown {
-            operation,
-            ..Shown::default()
-        });
+        self.0.lock().shown.operation = operation;
     }
 }
 
@@ -148,7 +149,9 @@ impl Record {
     /// The front has answered.
     pub fn answered(&mut self, status: StatusCode) {
         // A front may have learned only now what the request is.
-        self.context.show();
+        if !self.context.is_shown() {
+            self.context.show();
+        }
         self.head = Some((status, self.started.elapsed()));
     }
 

@@ -432,6 +432,12 @@ impl Served {
     }
 }
 
+/// Long before a deadline of the listener ends anything.
+async fn at_once<T>(what: impl Future<Output = T>) -> T {
+    let patience = Duration::from_secs(5);
+    tokio::time::timeout(patience, what).await.expect("in time")
+}
+
 #[tokio::test]
 async fn what_a_connection_does_is_seen_from_outside() {
     let served = serve(|_| ());
@@ -511,7 +517,7 @@ async fn a_connection_is_closed_from_outside_and_others_are_not() {
     assert!(served.connections.close(id + 100).is_none());
     let (port, peer) = served.connections.close(id).unwrap();
     assert_eq!((port, peer), ("test", stalled.local_addr().unwrap()));
-    assert_eq!(to_end(stalled).await, "");
+    assert_eq!(at_once(to_end(stalled)).await, "");
     assert_ne!(served.only(|_| true).await.id, id);
     assert!(served.connections.close(id).is_none());
     other.write_all(b"hi").await.unwrap();
@@ -526,6 +532,6 @@ async fn a_handshake_is_seen_and_can_be_closed() {
     let seen = served.only(|_| true).await;
     assert!(seen.is_tls && seen.activity.phase == Phase::Handshake);
     served.connections.close(seen.id).unwrap();
-    assert_eq!(to_end(silent).await, "");
+    assert_eq!(at_once(to_end(silent)).await, "");
     served.is_left_alone().await;
 }
