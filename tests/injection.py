@@ -56,12 +56,14 @@ class Injection:
     `when` counts the calls of each thread, in strace's words: `3` only the third, `1+` all.
     """
 
+    effect = "error"
+
     def __init__(self, server: Server, threads: list[str], calls: str, error: str, when: str = "1+"):
         self.output = server.data_dir.with_name(f"{server.data_dir.name}.strace")
         self.output.unlink(missing_ok=True)
         self.pid = server.process.pid
         self.threads = threads
-        self.options = ["-y", "-e", f"trace={calls}", "-e", "signal=none", "-e", f"inject={calls}:error={error}:when={when}"]
+        self.options = ["-y", "-e", f"trace={calls}", "-e", "signal=none", "-e", f"inject={calls}:{self.effect}={error}:when={when}"]
         self.process = None
 
     def __enter__(self) -> "Injection":
@@ -101,6 +103,12 @@ class Injection:
     def hits(self) -> list[Hit]:
         """What failed so far."""
         return hits_in(self.output)
+
+
+class Delay(Injection):
+    """`calls` of some threads are made, and take as much longer as is said in place of an error: `5ms`. A slow disk anywhere."""
+
+    effect = "delay_exit"
 
 
 def hits_in(output: Path) -> list[Hit]:
