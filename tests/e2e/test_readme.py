@@ -43,7 +43,8 @@ def test_every_block_is_tested():
 def test_sixty_seconds_to_the_first_object(shown, new_server, tmp_path):
     make, printed, aws, python, curl = shown
     # The release build takes minutes, and is the same but for its profile.
-    recipe = subprocess.run([*make.split(), "-n"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    command = [*make.split(), "-n", "--no-print-directory"]
+    recipe = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     build, serve = recipe.splitlines()
     assert build == "cargo build --release -p jay-server"
     shell = Shell(new_server(), tmp_path / "work")
