@@ -39,7 +39,7 @@ struct Cli {
     #[arg(long, value_name = "PATH", default_value = "python3")]
     python: PathBuf,
     /// Where scenarios and drivers are
-    #[arg(long, value_name = "DIR", default_value = env!("CARGO_MANIFEST_DIR"))]
+    #[arg(long, value_name = "DIR", default_value = "conformance")]
     suite: PathBuf,
     /// The results as JSON instead of the matrix
     #[arg(long)]
