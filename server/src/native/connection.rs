@@ -149,6 +149,8 @@ impl Session<'_> {
                 record.context.error_code = Some(refused.code());
                 record.answered(refused.http_status());
                 record.complete();
+                // Its line is in the log before its answer is out, as those of requests are.
+                drop(record);
                 self.turn_away(wire, Welcome::Refused).await
             }
         }
