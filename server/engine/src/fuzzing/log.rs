@@ -92,8 +92,15 @@ fn batches(spec: &mut Reader) -> Result<(), DecodeError> {
     }
     let limit = at.offset.next_multiple_of(2 * PAGE_BYTES);
     file.set_len(limit).expect("no faults");
-    for (offset, mask) in damages.into_iter().filter(|(_, mask)| *mask != 0) {
-        damage(&*file, PAGE_BYTES + u64::from(offset), mask, &mut all);
+    for (offset, mask) in damages {
+        damage(&*file, PAGE_BYTES + u64::from(offset), mask, limit);
+    }
+    // Two damages in one place may have undone each other.
+    for batch in &mut all {
+        let mut bytes = vec![0; batch.bytes.len()];
+        file.read_at(&mut bytes, batch.at.offset)
+            .expect("no faults");
+        batch.is_damaged = bytes != batch.bytes;
     }
     read(&file, limit, &all);
     Ok(())
@@ -124,17 +131,11 @@ fn write(spec: &mut Reader, at: &mut Position, count: u8) -> Result<Written, Dec
     Ok(written)
 }
 
-fn damage(file: &dyn DiskFile, offset: u64, mask: u8, all: &mut [Written]) {
-    let is_in = |batch: &&mut Written| {
-        let end = batch.at.offset + batch.bytes.len() as u64;
-        (batch.at.offset..end).contains(&offset)
-    };
-    if let Some(batch) = all.iter_mut().find(is_in) {
+fn damage(file: &dyn DiskFile, offset: u64, mask: u8, limit: u64) {
+    if offset < limit {
         let mut byte = [0];
         file.read_at(&mut byte, offset).expect("no faults");
         file.write_at(&[byte[0] ^ mask], offset).expect("no faults");
-        let written = batch.bytes[(offset - batch.at.offset) as usize];
-        batch.is_damaged |= written != byte[0] ^ mask;
     }
 }
 
