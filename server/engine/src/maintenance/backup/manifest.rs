@@ -160,6 +160,10 @@ impl Manifest {
                 .map(|_| Extra::decode(&mut r))
                 .collect::<Result<_, _>>()?,
         };
+        let mut sizes = manifest.packs.iter().map(|pack| pack.bytes);
+        if sizes.try_fold(0, u64::checked_add).is_none() {
+            return Err(r.error("bytes of the packs"));
+        }
         r.u32("crc32c")?;
         r.finish()?;
         Ok(manifest)
