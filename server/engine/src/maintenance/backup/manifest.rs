@@ -103,6 +103,18 @@ impl Manifest {
         format!("{}{MANIFEST_SUFFIX}", self.name)
     }
 
+    /// Bytes of everything that it counts: whoever adds some of them up stays below this.
+    fn all_bytes(&self) -> Option<u64> {
+        let Tally {
+            object_bytes,
+            file_bytes,
+            ..
+        } = self.tally;
+        let packs = self.packs.iter().map(|pack| pack.bytes);
+        let mut all = packs.chain([self.snapshot_bytes, object_bytes, file_bytes]);
+        all.try_fold(0, u64::checked_add)
+    }
+
     pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
         let extras: usize = self.extras.iter().map(|extra| extra.bytes.len() + 64).sum();
         // Room for all: a vector that grows leaves copies of secrets behind.
@@ -160,9 +172,8 @@ impl Manifest {
                 .map(|_| Extra::decode(&mut r))
                 .collect::<Result<_, _>>()?,
         };
-        let mut sizes = manifest.packs.iter().map(|pack| pack.bytes);
-        if sizes.try_fold(0, u64::checked_add).is_none() {
-            return Err(r.error("bytes of the packs"));
+        if manifest.all_bytes().is_none() {
+            return Err(r.error("bytes of all together"));
         }
         r.u32("crc32c")?;
         r.finish()?;
@@ -261,6 +272,25 @@ mod tests {
             let mut bad = manifest();
             bad.extras[0].name = name.into();
             assert!(Manifest::decode("001", &bad.encode()).is_err(), "{name}");
+        }
+    }
+
+    /// The sizes are told and reckoned with as sums: they overflowed.
+    #[test]
+    fn the_sizes_of_a_manifest_together_are_a_number() {
+        let most = manifest().all_bytes().expect("they are small");
+        let cases: [fn(&mut Manifest) -> &mut u64; 4] = [
+            |bad| &mut bad.packs[0].bytes,
+            |bad| &mut bad.snapshot_bytes,
+            |bad| &mut bad.tally.object_bytes,
+            |bad| &mut bad.tally.file_bytes,
+        ];
+        for field in cases {
+            let mut big = manifest();
+            *field(&mut big) += u64::MAX - most;
+            assert!(Manifest::decode("001", &big.encode()).is_ok());
+            *field(&mut big) += 1;
+            assert!(Manifest::decode("001", &big.encode()).is_err());
         }
     }
 }
