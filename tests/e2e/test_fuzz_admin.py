@@ -50,7 +50,7 @@ def test_every_answer_is_one_that_the_document_describes(new_server, everything,
         [
             program, "--config-file", configuration, "run", f"{server.admin_endpoint}/_jay/openapi.json", "--header",
             f"Authorization: Bearer {TOKEN}", "--exclude-checks", ",".join(WITHOUT), "--seed", "1", "--max-examples",
-            "200" if everything else "20", "--continue-on-failure", "--generation-database", "none", "--no-color",
+            "300" if everything else "20", "--continue-on-failure", "--generation-database", "none", "--no-color",
         ],
         env=clean_environment() | {
             "SCHEMATHESIS_HOOKS": "fuzz_admin_hooks", "PYTHONPATH": str(Path(__file__).parent), "FUZZ_BACKUPS": str(tmp_path / "to"),
