@@ -9,31 +9,39 @@ fields! {
     /// Makes a bucket of the caller's account.
     pub struct CreateBucket {
         /// Its name.
-        bucket: String,
+        1 bucket: String,
+    } since 2 {
+        /// Whether everybody may read its objects.
+        0x8002 public_read: bool,
     }
 
     /// Deletes an empty bucket.
     pub struct DeleteBucket {
         /// Its name.
-        bucket: String,
+        1 bucket: String,
     }
 
     /// Asks what a bucket is.
     pub struct HeadBucket {
         /// Its name.
-        bucket: String,
+        1 bucket: String,
     }
 
     /// A bucket.
     pub struct BucketInfo {
         /// Its id: 36 characters in the form of a UUID.
-        bucket_id: String,
+        1 bucket_id: String,
         /// Its name.
-        name: String,
+        2 name: String,
         /// When it was made.
-        created_at: Time,
+        3 created_at: Time,
         /// `private`, or `public-read` when everybody may read its objects.
-        visibility: String,
+        4 visibility: String,
+    } since 2 {
+        /// The account that owns it: 32 hex digits.
+        5 owner: String,
+        /// Most bytes that its objects may have together.
+        6 quota_bytes: Option<u64>,
     }
 
     /// Asks for the buckets of the caller's account.
@@ -42,15 +50,15 @@ fields! {
     /// They, by name.
     pub struct BucketList {
         /// One entry each.
-        buckets: Vec<BucketEntry>,
+        1 buckets: Vec<BucketEntry>,
     }
 
     /// One of them.
     pub struct BucketEntry {
         /// Its name.
-        name: String,
+        1 name: String,
         /// When it was made.
-        created_at: Time,
+        2 created_at: Time,
     }
 }
 

@@ -25,6 +25,10 @@ pub enum Problem {
     NotUtf8,
     /// Its value is none that it may have.
     Invalid,
+    /// It has a field that must be understood, and is not.
+    Unknown,
+    /// The bytes are not those that were sent.
+    Checksum,
 }
 
 impl fmt::Display for Problem {
@@ -34,6 +38,10 @@ impl fmt::Display for Problem {
             Self::TooLong => "it is longer than it may be",
             Self::NotUtf8 => "it is no UTF-8",
             Self::Invalid => "it has no value that it may have",
+            Self::Checksum => "its bytes are not those that were sent",
+            Self::Unknown => {
+                "it has a field that this version does not know and must not pass over"
+            }
         })
     }
 }
@@ -93,8 +101,8 @@ fields! {
     /// The metadata of every answer whose status is not [`Status::Ok`].
     pub struct Refusal {
         /// A sentence for people.
-        message: String,
+        1 message: String,
         /// The code for programs, mostly one of S3's.
-        code: String,
+        2 code: String,
     }
 }

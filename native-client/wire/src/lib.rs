@@ -3,12 +3,14 @@
 //!
 //! A connection begins with a [`handshake`]; then come [`frame`]s, each a [`Header`], metadata and data. What is in
 //! the metadata is one struct for each operation and one for its answer, in the file of its noun ([`bucket`],
-//! [`object`], [`list`], [`multipart`]). PROTOCOL.md draws it all.
+//! [`object`], [`list`], [`multipart`], [`tagging`], [`server`]). Both versions have the same structs: [`Message`] is their
+//! form in version 1, [`Tagged`] that in version 2, which has more of its own in [`v2`], [`call`] and [`body`].
+//! PROTOCOL.md draws it all.
 //!
 //! ```
 //! use jay_wire::{Header, Message, Operation, object::GetObject};
 //!
-//! let asked = GetObject { bucket: "photos".into(), key: "a/b.jpg".into() };
+//! let asked = GetObject { bucket: "photos".into(), key: "a/b.jpg".into(), ..GetObject::default() };
 //! let metadata = asked.to_bytes().unwrap();
 //! let header = Header { code: GetObject::CODE, stream_id: 7, metadata_bytes: metadata.len() as u32, data_bytes: 0 };
 //! let bytes = header.to_bytes();
@@ -18,7 +20,10 @@
 //! assert_eq!(GetObject::parse(&metadata).unwrap(), asked);
 //! ```
 
+pub mod body;
 pub mod bucket;
+pub mod call;
+mod code;
 mod cursor;
 mod error;
 pub mod frame;
@@ -27,10 +32,17 @@ pub mod list;
 mod message;
 pub mod multipart;
 pub mod object;
+pub mod server;
+pub mod tagged;
+pub mod tagging;
+pub mod v2;
 
 pub use self::{
+    call::{Call, Failure, Reply},
+    code::{ErrorCode, Retry},
     cursor::Cursor,
     error::{DecodeError, EncodeError, Problem, Refusal, Status},
     frame::{Header, METADATA_BYTES_MAX},
     message::{Empty, Message, Operation, Ping, Time},
+    tagged::Tagged,
 };

@@ -1,10 +1,12 @@
-//! How values stand in the metadata of a frame: one after the other, in the order in which the structs name them.
+//! What stands in the metadata of a frame, and its form in version 1: values one after the other, in the order in which
+//! the structs name them. That of version 2 is in [`crate::tagged`].
 
 use std::collections::BTreeMap;
 
 use crate::{
     cursor::Cursor,
     error::{DecodeError, EncodeError, Problem},
+    tagged::Tagged,
 };
 
 /// A value with a form on the wire.
@@ -35,25 +37,31 @@ pub trait Message: Sized {
 }
 
 /// The metadata of the request of an operation.
-pub trait Operation: Message {
+pub trait Operation: Message + Tagged {
     /// What stands as the code of its header.
     const CODE: u8;
     /// The name, as S3 has it.
     const NAME: &'static str;
     /// The metadata of its answer.
-    type Answer: Message;
+    type Answer: Message + Tagged;
 
     /// The bucket and the key that it is about, as far as it is about any.
     fn resource(&self) -> (Option<&str>, Option<&str>);
 }
 
-/// Declares structs whose fields stand on the wire one after the other.
+/// Declares structs with their form in both versions. In version 1 the fields stand one after the other; in version 2
+/// each has its tag, and those behind `since 2` are there alone. A tag with its highest bit set must be understood.
 macro_rules! fields {
-    ($($(#[$meta:meta])* pub struct $name:ident { $($(#[$note:meta])* $field:ident: $type:ty,)* })+) => {$(
+    ($(
+        $(#[$meta:meta])*
+        pub struct $name:ident { $($(#[$note:meta])* $tag:literal $field:ident: $type:ty,)* }
+        $(since 2 { $($(#[$note2:meta])* $tag2:literal $field2:ident: $type2:ty,)* })?
+    )+) => {$(
         $(#[$meta])*
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct $name {
             $($(#[$note])* pub $field: $type,)*
+            $($($(#[$note2])* pub $field2: $type2,)*)?
         }
 
         impl $crate::Message for $name {
@@ -63,11 +71,44 @@ macro_rules! fields {
                 Ok(())
             }
 
-            #[allow(unused_variables)] // without fields
+            #[allow(unused_variables, clippy::needless_update)] // without fields, or without those of version 2
             fn decode(from: &mut $crate::Cursor<'_>, _: &'static str) -> Result<Self, $crate::DecodeError> {
                 Ok(Self {
                     $($field: $crate::Message::decode(from, stringify!($field))?,)*
+                    ..Self::default()
                 })
+            }
+        }
+
+        impl $crate::Tagged for $name {
+            const IS_ENVELOPE: bool = $crate::tagged::is_envelope(&[$($tag,)* $($($tag2,)*)?]);
+
+            fn is_default(&self) -> bool {
+                *self == Self::default()
+            }
+
+            #[allow(unused_variables)] // without fields
+            fn write(&self, to: &mut Vec<u8>) {
+                $($crate::tagged::write_field(to, $tag, &self.$field);)*
+                $($($crate::tagged::write_field(to, $tag2, &self.$field2);)*)?
+            }
+
+            #[allow(unused_mut)] // without fields
+            fn read(bytes: &[u8], _: &'static str) -> Result<Self, $crate::DecodeError> {
+                let mut this = Self::default();
+                let mut fields = $crate::tagged::Fields::new(bytes);
+                while let Some(field) = fields.next()? {
+                    match field.tag {
+                        $(tag if tag == $crate::tagged::plain($tag) => {
+                            this.$field = $crate::Tagged::read(field.value, stringify!($field))?;
+                        })*
+                        $($(tag if tag == $crate::tagged::plain($tag2) => {
+                            this.$field2 = $crate::Tagged::read(field.value, stringify!($field2))?;
+                        })*)?
+                        _ => field.skip(stringify!($name), Self::IS_ENVELOPE)?,
+                    }
+                }
+                Ok(this)
             }
         }
     )+};

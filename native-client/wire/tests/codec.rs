@@ -31,16 +31,19 @@ proptest! {
     ) {
         let time = Time(seconds * 1000);
         assert_comes_back(&PutObject {
-            bucket: a.clone(), key: b.clone(), content_type: c.clone(), metadata: map.clone(),
+            bucket: a.clone(), key: b.clone(), content_type: c.clone(), metadata: map.clone(), ..PutObject::default()
         });
         assert_comes_back(&ObjectInfo {
             content_type: a.clone(), size, etag: b.clone(), checksum: c.clone(), last_modified: time, metadata: map,
+            ..ObjectInfo::default()
         });
         assert_comes_back(&ListObjects {
             bucket: a.clone(), prefix: b.clone(), delimiter: c.clone(), start_after: d.clone(), max_keys: signed,
+            ..ListObjects::default()
         });
         let entry = ObjectEntry {
             key: a.clone(), size, etag: b.clone(), checksum: c.clone(), last_modified: time, content_type: d.clone(),
+            ..ObjectEntry::default()
         };
         assert_comes_back(&ObjectPage {
             objects: vec![entry; 2], common_prefixes: vec![a.clone(), b.clone()], is_truncated: flag,
@@ -48,11 +51,15 @@ proptest! {
         });
         assert_comes_back(&CompleteMultipartUpload {
             bucket: a.clone(), key: b.clone(), upload_id: c.clone(), part_numbers: vec![number, 1],
+            ..CompleteMultipartUpload::default()
         });
         assert_comes_back(&PartList {
-            parts: vec![PartEntry { part_number: number, size, etag: a.clone(), checksum: b.clone() }],
+            parts: vec![PartEntry { part_number: number, size, etag: a.clone(), checksum: b.clone(), ..PartEntry::default() }],
+            ..PartList::default()
         });
-        assert_comes_back(&BucketInfo { bucket_id: a.clone(), name: b.clone(), created_at: time, visibility: c.clone() });
+        assert_comes_back(&BucketInfo {
+            bucket_id: a.clone(), name: b.clone(), created_at: time, visibility: c.clone(), ..BucketInfo::default()
+        });
         assert_comes_back(&Refusal { message: a, code: b });
     }
 
@@ -109,8 +116,8 @@ fn limits_are_named() {
 
     let key = "k".repeat(65_536);
     let field = HeadObject {
-        bucket: String::new(),
         key,
+        ..HeadObject::default()
     }
     .to_bytes()
     .unwrap_err()

@@ -154,11 +154,13 @@ impl Sums {
             ));
         }
         for expected in options.checksum.iter().chain(trailer) {
-            let computed = self
-                .chosen
-                .as_ref()
-                .filter(|c| c.algorithm == expected.algorithm);
-            if !computed.is_some_and(|computed| same(&computed.value, &expected.value)) {
+            let computed = match (expected.algorithm, &self.chosen) {
+                (ChecksumAlgorithm::Crc64Nvme, _) => self.crc64.to_be_bytes().to_vec(),
+                (ChecksumAlgorithm::Sha256, _) => self.sha256.to_vec(),
+                (algorithm, Some(chosen)) if chosen.algorithm == algorithm => chosen.value.clone(),
+                _ => return Err(wrong_checksum(expected.algorithm)),
+            };
+            if !same(&computed, &expected.value) {
                 return Err(wrong_checksum(expected.algorithm));
             }
         }

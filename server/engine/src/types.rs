@@ -427,6 +427,15 @@ pub struct ListOptions {
     pub max_keys: usize,
 }
 
+/// What became of some of the objects under a prefix.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeletedPrefix {
+    /// How many were deleted.
+    pub deleted: u64,
+    /// The last of them when there may be more: the `after` of the next request.
+    pub next: Option<String>,
+}
+
 /// One line of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListEntry {

@@ -135,6 +135,7 @@ async fn serve(args: &ServeArgs, config: Config) -> anyhow::Result<()> {
         store.engine.clone(),
         native::Settings {
             request_bytes_max: config.request_bytes_max,
+            region: config.region_or_default().to_owned(),
         },
         limiter,
     );

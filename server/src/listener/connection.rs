@@ -146,6 +146,8 @@ pub struct State {
     requests: u64,
     bytes_in: u64,
     bytes_out: u64,
+    /// Those that have begun and are not over: on some connections there are many at a time.
+    under_way: u64,
     progress_timeout: Duration,
     head_timeout: Duration,
     idle_timeout: Duration,
@@ -161,15 +163,28 @@ impl State {
     /// A request of `client` begins: nothing else is known of it yet.
     pub fn request_begins(&mut self, client: IpAddr) {
         self.enter(Phase::Request);
+        self.under_way += 1;
         self.client = Some(client);
     }
 
     /// The request is over: its answer was sent, or the front gave up on it.
     pub fn request_ended(&mut self) {
+        self.requests += 1;
+        // A refused handshake is noted like a request that never began.
+        self.under_way = self.under_way.saturating_sub(1);
+        if self.under_way > 0 {
+            return;
+        }
         self.enter(Phase::Idle);
         self.piece_since = None;
         self.shown = Shown::default();
-        self.requests += 1;
+    }
+
+    /// What has come was no request: the connection waits for one as before.
+    pub fn nothing_began(&mut self) {
+        if self.phase == Phase::Head && self.under_way == 0 {
+            self.enter(Phase::Idle);
+        }
     }
 
     /// The peer is given a piece of the answer, or has taken it.
@@ -260,6 +275,7 @@ impl Link {
             requests: 0,
             bytes_in: 0,
             bytes_out: 0,
+            under_way: 0,
             progress_timeout: limits.progress_timeout,
             head_timeout: limits.head_timeout,
             idle_timeout: limits.idle_timeout,
@@ -367,6 +383,17 @@ impl Io {
     /// The state.
     pub fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// 32 bytes that both ends of a TLS session get by this label, and nobody else (RFC 5705); `None` without TLS.
+    pub fn exported(&self, label: &[u8]) -> Option<[u8; 32]> {
+        match &self.stream {
+            Stream::Plain(_) => None,
+            Stream::Tls(stream) => {
+                let (_, session) = stream.get_ref();
+                session.export_keying_material([0; 32], label, None).ok()
+            }
+        }
     }
 
     /// Whether it is inside TLS.

@@ -1,13 +1,20 @@
 //! CreateBucket, DeleteBucket, HeadBucket and ListBuckets.
 
-use jay_engine::BucketName;
+use jay_engine::{BucketName, BucketOptions};
 use jay_wire::{Empty, bucket::*};
 
-use super::{Call, error::Result, time, uuid};
+use super::{error::Result, operation::Call, time, uuid};
 
 pub(super) async fn create_bucket(call: &Call<'_>, asked: CreateBucket) -> Result<BucketInfo> {
     let name = BucketName::parse(&asked.bucket)?;
-    let info = call.engine.create_bucket(call.caller, &name).await?;
+    let options = BucketOptions {
+        public_read: asked.public_read,
+        owner: None,
+    };
+    let info = call
+        .engine
+        .create_bucket_with(call.caller, &name, options)
+        .await?;
     Ok(self::info(call, &info))
 }
 
@@ -45,5 +52,7 @@ fn info(call: &Call<'_>, info: &jay_engine::BucketInfo) -> BucketInfo {
             true => "public-read".to_owned(),
             false => "private".to_owned(),
         },
+        owner: info.owner.clone(),
+        quota_bytes: info.quota_bytes,
     }
 }

@@ -1,13 +1,16 @@
-//! Errors of the native front: the engine's kinds as statuses, codes and messages of version 1.
+//! Errors of the native front: the engine's kinds as statuses, codes and messages of version 1, and as codes of the
+//! published table in version 2.
 //!
-//! There is one `match` over the kinds and it has no wildcard arm, so a new kind does not compile until it has its
-//! status here.
+//! The matches over the kinds have no wildcard arm, so a new kind does not compile until it has its status and code here.
 
 use http::StatusCode;
 use jay_engine::ErrorKind;
-use jay_wire::{DecodeError, Refusal, Status};
+use jay_wire::{DecodeError, EncodeError, ErrorCode, Failure, Problem, Refusal, Status};
 
 use crate::s3;
+
+/// When a request that came too soon may come again, as over S3.
+const RETRY_AFTER_MS: u32 = 1000;
 
 /// The result of everything that may be refused.
 pub(super) type Result<T, E = Error> = std::result::Result<T, E>;
@@ -15,9 +18,12 @@ pub(super) type Result<T, E = Error> = std::result::Result<T, E>;
 /// A request that is not done.
 #[derive(Debug)]
 pub(super) struct Error {
-    /// What the client is told.
+    /// What the client is told, in version 1.
     status: Status,
     refusal: Refusal,
+    /// What it is told in version 2.
+    published: ErrorCode,
+    message: String,
     /// For logs and metrics, which all fronts share.
     code: &'static str,
     http_status: StatusCode,
@@ -33,6 +39,11 @@ impl Error {
             refusal: Refusal {
                 message: message.unwrap_or(context).to_owned(),
                 code: native_code(kind).unwrap_or(code).to_owned(),
+            },
+            published: published(kind),
+            message: match context {
+                "" => published(kind).meaning().to_owned(),
+                said => said.to_owned(),
             },
             code,
             http_status,
@@ -55,6 +66,60 @@ impl Error {
         }
     }
 
+    /// A body longer than `most` bytes.
+    pub(super) fn too_long(most: u64) -> Self {
+        let why =
+            format!("The data of a request has at most {most} bytes here (JAY_REQUEST_BYTES_MAX).");
+        Self::new(ErrorKind::EntityTooLarge, &why)
+    }
+
+    /// Data in the frame of a request of which its metadata say nothing.
+    pub(super) fn data_without_body() -> Self {
+        let why = "The frame has data, but its metadata tell of no body.";
+        Self::new(ErrorKind::InvalidArgument, why)
+    }
+
+    /// The client has given the request up.
+    pub(super) fn cancelled() -> Self {
+        Self {
+            published: ErrorCode::Cancelled,
+            ..Self::new(
+                ErrorKind::IncompleteBody,
+                "The request was given up by its client.",
+            )
+        }
+    }
+
+    /// The request took longer than its client waits.
+    pub(super) fn too_late() -> Self {
+        let why = "The deadline of the request has passed; whether it was done is not known.";
+        Self::new(ErrorKind::RequestTimeout, why)
+    }
+
+    /// The reader has the object already.
+    pub(super) fn not_modified() -> Self {
+        Self {
+            published: ErrorCode::NotModified,
+            http_status: StatusCode::NOT_MODIFIED,
+            code: "NotModified",
+            ..Self::new(
+                ErrorKind::PreconditionFailed,
+                "The object is the one that is known already.",
+            )
+        }
+    }
+
+    /// The same refusal of a write that was to create something.
+    pub(super) fn of_create(self) -> Self {
+        match self.published {
+            ErrorCode::PreconditionFailed => Self {
+                published: ErrorCode::AlreadyExists,
+                ..self
+            },
+            _ => self,
+        }
+    }
+
     /// A request too many.
     pub(super) fn rate_limited() -> Self {
         Self::new(ErrorKind::SlowDown, "rate limit exceeded")
@@ -68,6 +133,19 @@ impl Error {
     /// The metadata of the answer.
     pub(super) fn refusal(&self) -> &Refusal {
         &self.refusal
+    }
+
+    /// The metadata of the answer in version 2.
+    pub(super) fn failure(&self) -> Failure {
+        Failure {
+            code: self.published as u32,
+            message: self.message.clone(),
+            s3_code: self.code.to_owned(),
+            retry_after_ms: match self.published {
+                ErrorCode::RateLimited | ErrorCode::Unavailable => RETRY_AFTER_MS,
+                _ => 0,
+            },
+        }
     }
 
     /// The code by which it is counted: that of the same refusal over S3.
@@ -99,7 +177,26 @@ impl From<jay_engine::Error> for Error {
 impl From<DecodeError> for Error {
     fn from(error: DecodeError) -> Self {
         tracing::debug!(%error, "metadata of a native request could not be read");
-        Self::invalid_request()
+        let message = format!("The request is malformed: {error}.");
+        let kind = match error.problem {
+            Problem::Checksum => ErrorKind::BadDigest,
+            Problem::Unknown => ErrorKind::NotImplemented,
+            _ => {
+                return Self {
+                    message,
+                    ..Self::invalid_request()
+                };
+            }
+        };
+        Self::new(kind, &message)
+    }
+}
+
+impl From<EncodeError> for Error {
+    fn from(error: EncodeError) -> Self {
+        tracing::error!(%error, "an answer has no form in this version of the protocol");
+        let why = format!("The answer has no form in this version of the protocol: {error}.");
+        Self::new(ErrorKind::InternalError, &why)
     }
 }
 
@@ -171,5 +268,61 @@ fn status_and_message(kind: ErrorKind) -> (Status, Option<&'static str>) {
         | Kind::InternalError
         | Kind::ObjectCorrupt
         | Kind::ServiceUnavailable => (Status::Internal, None),
+    }
+}
+
+/// The row of the published table for each kind.
+///
+/// Source: PROTOCOL.md, "Errors of version 2".
+fn published(kind: ErrorKind) -> ErrorCode {
+    use ErrorKind as Kind;
+    match kind {
+        Kind::NoSuchBucket => ErrorCode::BucketNotFound,
+        Kind::NoSuchKey => ErrorCode::ObjectNotFound,
+        Kind::NoSuchUpload => ErrorCode::UploadNotFound,
+        Kind::BucketAlreadyExists | Kind::BucketAlreadyOwnedByYou => ErrorCode::BucketExists,
+        Kind::BucketNotEmpty => ErrorCode::BucketNotEmpty,
+        Kind::PreconditionFailed => ErrorCode::PreconditionFailed,
+        Kind::OperationAborted => ErrorCode::Conflict,
+        Kind::InvalidRange | Kind::InvalidPartNumber => ErrorCode::InvalidRange,
+        Kind::EntityTooLarge | Kind::KeyTooLongError | Kind::MetadataTooLarge => {
+            ErrorCode::TooLarge
+        }
+        Kind::InvalidAccessKeyId | Kind::SignatureDoesNotMatch => ErrorCode::Unauthenticated,
+        Kind::AccessDenied => ErrorCode::PermissionDenied,
+        Kind::QuotaExceeded => ErrorCode::QuotaExceeded,
+        Kind::InsufficientStorage => ErrorCode::StorageFull,
+        Kind::BadDigest | Kind::XAmzContentSHA256Mismatch => ErrorCode::ChecksumMismatch,
+        Kind::ObjectCorrupt => ErrorCode::ObjectCorrupt,
+        Kind::ServiceUnavailable => ErrorCode::Unavailable,
+        Kind::SlowDown => ErrorCode::RateLimited,
+        Kind::RequestTimeout => ErrorCode::Timeout,
+        Kind::NotImplemented | Kind::MethodNotAllowed => ErrorCode::Unsupported,
+        Kind::InternalError => ErrorCode::Internal,
+        Kind::AuthorizationHeaderMalformed
+        | Kind::AuthorizationQueryParametersError
+        | Kind::BadRequest
+        | Kind::EntityTooSmall
+        | Kind::IncompleteBody
+        | Kind::InvalidArgument
+        | Kind::InvalidBucketName
+        | Kind::InvalidDigest
+        | Kind::InvalidLocationConstraint
+        | Kind::InvalidPart
+        | Kind::InvalidPartOrder
+        | Kind::InvalidRequest
+        | Kind::InvalidStorageClass
+        | Kind::InvalidTag
+        | Kind::InvalidToken
+        | Kind::InvalidURI
+        | Kind::MalformedPolicy
+        | Kind::MalformedTrailerError
+        | Kind::MalformedXML
+        | Kind::MissingContentLength
+        | Kind::NoSuchAccount
+        | Kind::NoSuchBucketPolicy
+        | Kind::NoSuchToken
+        | Kind::RequestTimeTooSkewed
+        | Kind::TooManyBuckets => ErrorCode::InvalidArgument,
     }
 }

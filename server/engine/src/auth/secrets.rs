@@ -239,6 +239,17 @@ impl Secrets {
         Ok(key)
     }
 
+    /// HMAC-SHA256 of `label` under the secret of a token.
+    pub(crate) fn proof_key(
+        &self,
+        id: &str,
+        token: &TokenRecord,
+        label: &[u8],
+    ) -> Result<Zeroizing<[u8; 32]>> {
+        let secret = self.open(id, &token.sealed_secret)?;
+        Ok(Zeroizing::new(hmac(secret.as_bytes(), label)))
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, SigningKeys> {
         self.signing_keys.lock().expect("no holder panics")
     }

@@ -1,5 +1,7 @@
 //! Who calls: the proofs that a front may bring, and what decides about a request.
 
+use zeroize::Zeroizing;
+
 use crate::{Caller, Engine, Link, Question, Reason, Result, SigningKey};
 
 impl Engine {
@@ -35,6 +37,15 @@ impl Engine {
     ) -> Result<Caller> {
         self.service
             .verify_v2(access_key_id, string_to_sign, signature)
+    }
+
+    /// The key by which an access key proves itself where its secret is not to be sent: HMAC-SHA256 of `label` under the
+    /// secret; and who calls when the proof holds.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::InvalidAccessKeyId`] when the access key is unknown, revoked or expired.
+    pub fn proof_key(&self, token_id: &str, label: &[u8]) -> Result<(Caller, Zeroizing<[u8; 32]>)> {
+        self.service.proof_key(token_id, label)
     }
 
     /// Who calls with this access key and secret.

@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use crate::{
-    BucketName, Caller, CopyOptions, CopySource, DeleteConditions, Engine, ListOptions, ListPage,
-    ObjectInfo, ObjectKey, ObjectReader, ObjectWriter, PutOptions, Result, Select, Tags,
+    BucketName, Caller, CopyOptions, CopySource, DeleteConditions, DeletedPrefix, Engine,
+    ListOptions, ListPage, ObjectInfo, ObjectKey, ObjectReader, ObjectWriter, PutOptions, Result,
+    Select, Tags,
 };
 
 impl Engine {
@@ -85,6 +86,25 @@ impl Engine {
         keys: &[ObjectKey],
     ) -> Result<Vec<Result<()>>> {
         self.service.delete_objects(caller, bucket, keys).await
+    }
+
+    /// Deletes the first objects under a prefix that the caller may delete: as many as a page of a listing has. A delimiter
+    /// is not looked at.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::AccessDenied`] when the caller may not delete there; of many some may be deleted when another
+    /// error comes.
+    pub async fn delete_prefix(
+        &self,
+        caller: &Caller,
+        bucket: &BucketName,
+        options: &ListOptions,
+    ) -> Result<DeletedPrefix> {
+        let options = ListOptions {
+            delimiter: None,
+            ..options.clone()
+        };
+        self.service.delete_prefix(caller, bucket, &options).await
     }
 
     /// Makes a second object of the same bytes, or gives an object other metadata (S3 API, CopyObject).

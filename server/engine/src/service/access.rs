@@ -81,6 +81,16 @@ impl Service {
         Ok((Caller::new(id, token), key))
     }
 
+    pub(crate) fn proof_key(
+        &self,
+        id: &str,
+        label: &[u8],
+    ) -> Result<(Caller, Zeroizing<[u8; 32]>)> {
+        let token = self.usable_token(id)?.ok_or_else(no_such_access_key)?;
+        let key = self.secrets.proof_key(id, &token, label)?;
+        Ok((Caller::new(id, token), key))
+    }
+
     pub(crate) fn trusted(&self, id: &str) -> Result<Caller> {
         let token = self.usable_token(id)?.ok_or_else(no_such_access_key)?;
         Ok(Caller::new(id, token))

@@ -5,7 +5,7 @@ use crate::{
     error::Result,
     meta::{
         key::{BucketId, Key, after_prefix},
-        record::Record,
+        record::{BucketRecord, Record},
     },
     service::{Service, object::info},
     types::{BucketName, LIST_PAGE_MAX, ListEntry, ListOptions, ListPage, ObjectKey},
@@ -27,11 +27,22 @@ impl Service {
             name,
             Place::Under(&options.prefix),
         )?;
+        self.walk(caller, Action::ObjectList, &bucket, options)
+    }
+
+    /// A page without what the caller may not do this to.
+    pub(super) fn walk(
+        &self,
+        caller: &Caller,
+        action: Action,
+        bucket: &BucketRecord,
+        options: &ListOptions,
+    ) -> Result<ListPage> {
         let limit = options.max_keys.min(LIST_PAGE_MAX);
         if limit == 0 {
             return Ok(ListPage::default());
         }
-        let hidden = auth::hidden(caller, Action::ObjectList, &bucket, &options.prefix);
+        let hidden = auth::hidden(caller, action, bucket, &options.prefix);
         let mut walk = Walk::new(bucket.id, options, hidden);
         // One entry more than asked for says whether more follow.
         while walk.entries.len() <= limit

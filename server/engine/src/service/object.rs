@@ -16,13 +16,15 @@ use crate::{
     service::{
         Requirements, Service,
         access::Standing,
+        blocking,
         body::BodyWriter,
         policy::over_quota,
         read::{ObjectReader, select_range},
     },
     types::{
         BucketName, Checksum, ChecksumAlgorithm, ChecksumType, Conditions, DeleteConditions,
-        METADATA_BYTES_MAX, ObjectInfo, ObjectKey, PartOptions, PutOptions, Select,
+        DeletedPrefix, ListEntry, ListOptions, METADATA_BYTES_MAX, ObjectInfo, ObjectKey,
+        PartOptions, PutOptions, Select,
     },
 };
 
@@ -170,6 +172,36 @@ impl Service {
             }));
         }
         Ok(outcomes)
+    }
+
+    pub(crate) async fn delete_prefix(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &BucketName,
+        options: &ListOptions,
+    ) -> Result<DeletedPrefix> {
+        let (action, place) = (Action::ObjectDelete, Place::Under(&options.prefix));
+        let bucket = self.bucket(caller, action, name, place)?;
+        let page = {
+            let (service, caller, bucket) = (self.clone(), caller.clone(), bucket.clone());
+            let options = options.clone();
+            blocking(move || service.walk(&caller, action, &bucket, &options)).await??
+        };
+        let keys: Vec<ObjectKey> = page
+            .entries
+            .into_iter()
+            .filter_map(|entry| match entry {
+                ListEntry::Object(object) => Some(object.key),
+                ListEntry::CommonPrefix(_) => None,
+            })
+            .collect();
+        for chunk in keys.chunks(DELETES_PER_TRANSACTION) {
+            self.delete_rows(name, &bucket, chunk).await?;
+        }
+        Ok(DeletedPrefix {
+            deleted: keys.len() as u64,
+            next: page.next,
+        })
     }
 
     async fn delete_rows(

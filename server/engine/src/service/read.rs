@@ -16,7 +16,7 @@ use crate::{
     },
     piece::{MOVES_MAX, Opened, Piece},
     service::{Buffer, CHUNK_BYTES, Service, object::info},
-    types::{ObjectInfo, ObjectKey, Select},
+    types::{ByteRange, ObjectInfo, ObjectKey, Select},
 };
 
 /// Memory of a large body on its way out: the chunk being sent and the next one.
@@ -196,6 +196,17 @@ impl ObjectReader {
     /// The bytes that come, half-open.
     pub fn range(&self) -> Range<u64> {
         self.range.clone()
+    }
+
+    /// Turns to other bytes of the same object, as it was when it was opened: the next chunk is the first of these.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRange`] when there are none.
+    pub fn select(&mut self, range: ByteRange) -> Result<()> {
+        self.range = range.resolve(self.info.size)?;
+        self.at = self.range.start;
+        (self.ahead, self.first, self.sampled) = (None, None, None);
+        Ok(())
     }
 
     /// Reads the first chunk, so that damage there is an error now and not a body that breaks off later.
