@@ -1,0 +1,332 @@
+//! What every operation goes through: a request is sent, by whichever lane its body needs, and sent again where that is
+//! safe; its answer is taken apart and checked.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use jay_wire::{
+    Call, ErrorCode, Failure, Operation, Reply, Tagged,
+    body::{CHUNK_BYTES_MAX, Crc64},
+    call,
+    v2::Status,
+};
+
+use crate::{
+    body::{Body, Pieces},
+    bulk::Piece,
+    config::Config,
+    connection::Frame,
+    error::{Error, ErrorKind, Result},
+    pool::{Lane, Pool, Way},
+    retry::{Attempts, Budget, Safety},
+};
+
+/// What may be said with every request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CallOptions {
+    /// Names it in the logs of both sides.
+    pub(crate) request_id: Option<String>,
+    /// After so long nobody waits for the answer any more.
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl CallOptions {
+    fn envelope(&self) -> Call {
+        Call {
+            request_id: self.request_id.clone().unwrap_or_default(),
+            deadline_ms: self.timeout.map_or(0, |timeout| {
+                u32::try_from(timeout.as_millis())
+                    .unwrap_or(u32::MAX)
+                    .max(1)
+            }),
+            ..Call::default()
+        }
+    }
+}
+
+/// What all handles of a client share.
+pub(crate) struct Core {
+    pub(crate) pool: Arc<Pool>,
+    budget: Budget,
+}
+
+/// An answer, and the body behind it.
+pub(crate) struct Response<A> {
+    pub(crate) told: A,
+    pub(crate) body: Incoming,
+}
+
+/// A body on its way in.
+pub(crate) enum Incoming {
+    /// It has come.
+    Whole(Bytes),
+    /// It comes.
+    Following(Box<Download>),
+}
+
+/// A body that comes in chunks.
+pub(crate) struct Download {
+    lane: Lane,
+    size: Option<u64>,
+    crc64: Crc64,
+    received: u64,
+    verify: bool,
+    is_over: bool,
+}
+
+impl Core {
+    pub(crate) fn new(config: Config) -> Result<Self> {
+        let budget = Budget::new(&config.options);
+        let pool = Arc::new(Pool::new(Arc::new(config))?);
+        Ok(Self { pool, budget })
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        self.pool.config()
+    }
+
+    fn attempts(&self, safety: Safety) -> Attempts<'_> {
+        Attempts::new(&self.config().options, &self.budget, safety)
+    }
+
+    /// Asks something that has no body, either way.
+    pub(crate) async fn ask<O: Operation + Sync>(
+        &self,
+        asked: &O,
+        safety: Safety,
+        options: &CallOptions,
+    ) -> Result<O::Answer> {
+        Ok(self.read(asked, safety, options).await?.told)
+    }
+
+    /// Asks something whose answer may have a body.
+    pub(crate) async fn read<O: Operation + Sync>(
+        &self,
+        asked: &O,
+        safety: Safety,
+        options: &CallOptions,
+    ) -> Result<Response<O::Answer>> {
+        let work = async {
+            let metadata = call::request(asked, &options.envelope())?;
+            let mut attempts = self.attempts(safety);
+            loop {
+                match self.read_once::<O>(&metadata).await {
+                    Ok(response) => return Ok(response),
+                    Err(error) => attempts.pause(error).await?,
+                }
+            }
+        };
+        within(options.timeout, work)
+            .await
+            .map_err(|error| error.about(O::NAME, asked.resource()))
+    }
+
+    async fn read_once<O: Operation>(&self, metadata: &[u8]) -> Result<Response<O::Answer>> {
+        let shared = self.pool.shared().await?;
+        let frame = shared.ask(O::CODE, metadata, &Bytes::new()).await?;
+        if frame.code != Status::UseBulk as u8 {
+            let (told, reply) = parsed::<O>(&frame)?;
+            let body = self.whole(reply, frame.data)?;
+            return Ok(Response { told, body });
+        }
+        let mut lane = self.pool.lane(Way::Down).await?;
+        let frame = lane.bulk().ask(O::CODE, metadata, &Bytes::new()).await?;
+        self.answered::<O>(lane, frame)
+    }
+
+    /// Takes an answer of a lane apart; whoever reads its body keeps the lane.
+    fn answered<O: Operation>(&self, mut lane: Lane, frame: Frame) -> Result<Response<O::Answer>> {
+        let (told, reply) = match parsed::<O>(&frame) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                if frame.code == Status::Failed as u8 {
+                    lane.bulk().is_done();
+                }
+                return Err(error);
+            }
+        };
+        if let Some(head) = reply.body.as_ref().filter(|body| body.follows) {
+            let download = Download {
+                size: head.size,
+                lane,
+                crc64: Crc64::default(),
+                received: 0,
+                verify: self.config().options.verify,
+                is_over: false,
+            };
+            let body = Incoming::Following(Box::new(download));
+            return Ok(Response { told, body });
+        }
+        lane.bulk().is_done();
+        let body = self.whole(reply, frame.data)?;
+        Ok(Response { told, body })
+    }
+
+    fn whole(&self, reply: Reply, data: Bytes) -> Result<Incoming> {
+        match reply.body {
+            Some(head) if self.config().options.verify => head.check(&data)?,
+            _ => {}
+        }
+        Ok(Incoming::Whole(data))
+    }
+
+    /// Asks something that has a body.
+    pub(crate) async fn write<O: Operation + Sync>(
+        &self,
+        asked: &O,
+        body: Body,
+        safety: Safety,
+        options: &CallOptions,
+        progress: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<O::Answer> {
+        let work = async {
+            let mut attempts = self.attempts(safety);
+            let mut body = body;
+            loop {
+                let is_replayable = body.is_replayable();
+                let pieces = body.pieces().await?;
+                match self.write_once(asked, pieces, options, progress).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) if !is_replayable => return Err(error),
+                    Err(error) => attempts.pause(error).await?,
+                }
+            }
+        };
+        within(options.timeout, work)
+            .await
+            .map_err(|error| error.about(O::NAME, asked.resource()))
+    }
+
+    async fn write_once<O: Operation>(
+        &self,
+        asked: &O,
+        mut pieces: Pieces,
+        options: &CallOptions,
+        progress: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<O::Answer> {
+        let envelope = options.envelope();
+        let short = pieces
+            .at_hand()
+            .filter(|data| data.len() <= CHUNK_BYTES_MAX);
+        if let Some(data) = short
+            && let shared = self.pool.shared().await?
+            && data.len() as u64 <= shared.inline_bytes_max()
+        {
+            let head = call::Body::whole(&data);
+            let metadata = call::request(
+                asked,
+                &Call {
+                    body: Some(head),
+                    ..envelope
+                },
+            )?;
+            let frame = shared.ask(O::CODE, &metadata, &data).await?;
+            let (told, _) = parsed::<O>(&frame)?;
+            progress(data.len() as u64);
+            return Ok(told);
+        }
+        let head = call::Body::following(pieces.size());
+        let metadata = call::request(
+            asked,
+            &Call {
+                body: Some(head),
+                ..envelope
+            },
+        )?;
+        let mut lane = self.pool.lane(Way::Up).await?;
+        let frame = lane
+            .bulk()
+            .upload(O::CODE, &metadata, &mut pieces, progress)
+            .await?;
+        let (told, _) = parsed::<O>(&frame)?;
+        lane.bulk().is_done();
+        Ok(told)
+    }
+}
+
+/// What an answer tells.
+fn parsed<O: Operation>(frame: &Frame) -> Result<(O::Answer, Reply)> {
+    match Status::of_code(frame.code) {
+        Some(Status::Ok) => {
+            let reply = Reply::from_metadata(&frame.metadata)?;
+            Ok((O::Answer::from_metadata(&frame.metadata)?, reply))
+        }
+        Some(Status::Failed) => {
+            let reply = Reply::from_metadata(&frame.metadata)?;
+            let failure = Failure::from_metadata(&frame.metadata)?;
+            Err(Error::of_server(failure, reply.request_id))
+        }
+        Some(Status::UseBulk) => Err(Error::protocol(
+            "The server sends a request from one lane to the other.",
+        )),
+        None => Err(Error::protocol(format!(
+            "The server answers with a status that is none: {}.",
+            frame.code
+        ))),
+    }
+}
+
+async fn within<T>(limit: Option<Duration>, work: impl Future<Output = Result<T>>) -> Result<T> {
+    match limit {
+        None => work.await,
+        Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+            let message =
+                format!("It took longer than {limit:?}; whether it was done is not known.");
+            Err(Error::new(ErrorKind::Timeout, message))
+        }),
+    }
+}
+
+impl Incoming {
+    /// How many bytes it has, as far as that was told.
+    pub(crate) fn size(&self) -> Option<u64> {
+        match self {
+            Self::Whole(bytes) => Some(bytes.len() as u64),
+            Self::Following(download) => download.size,
+        }
+    }
+
+    /// The next piece, checked; `None` at the end, when all was checked.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
+        match self {
+            Self::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                Ok((!bytes.is_empty()).then_some(bytes))
+            }
+            Self::Following(download) => download.next().await,
+        }
+    }
+}
+
+impl Download {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        if self.is_over {
+            return Ok(None);
+        }
+        match self.lane.bulk().piece(self.verify).await? {
+            Piece::Chunk(data) => {
+                self.received += data.len() as u64;
+                if self.verify {
+                    self.crc64.update(&data);
+                }
+                Ok(Some(data))
+            }
+            Piece::End(end) => {
+                self.is_over = true;
+                self.lane.bulk().is_done();
+                if let Some(failure) = end.failure {
+                    return Err(Error::of_server(failure, String::new()));
+                }
+                let is_whole =
+                    end.size == self.received && (!self.verify || end.crc64 == self.crc64.value());
+                match is_whole {
+                    true => Ok(None),
+                    false => Err(Error::new(
+                        ErrorCode::ChecksumMismatch,
+                        "The body that has come is not the one that was stored.",
+                    )),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The client of Jay: connections that many small requests share, lanes for large bodies, checksums from the writer's
+//! memory to the reader's, and retries only where they do no harm. Every other language stands on this crate.
+//!
+//! ```no_run
+//! # async fn example() -> jay_client::Result<()> {
+//! use jay_client::Client;
+//!
+//! let client = Client::connect("jay://id:secret@localhost:4444").await?;
+//! let bucket = client.bucket("photos");
+//! bucket.put("k", "body").content_type("text/plain").if_none_match_any().await?;
+//! let part = bucket.get("k").range(0..2).await?.bytes().await?;
+//! assert_eq!(part, "bo");
+//! # Ok(())
+//! # }
+//! ```
+
+mod body;
+mod bucket;
+mod bulk;
+mod client;
+mod config;
+mod connection;
+mod core;
+mod error;
+mod list;
+mod model;
+mod multipart;
+mod object;
+mod options;
+mod pool;
+mod reader;
+mod retry;
+mod shared;
+#[cfg(feature = "tls")]
+mod tls;
+mod transfer;
+
+pub use self::{
+    body::Body,
+    bucket::Bucket,
+    client::Client,
+    config::{Config, PORT_DEFAULT, Protocol},
+    error::{Error, ErrorKind, Result},
+    list::List,
+    model::*,
+    multipart::Upload,
+    object::{Copy, Delete, Get, Put},
+    options::{OptionRow, Options},
+    reader::{GetObject, ObjectReader},
+};

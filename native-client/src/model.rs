@@ -1,0 +1,285 @@
+//! What is told of buckets, objects and the server.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use jay_wire::{Time, bucket, list, multipart, object, tagging};
+
+fn time(at: Time) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(at.0)
+}
+
+fn given(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// Standard headers that are kept with an object, beside its content type.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct ContentHeaders {
+    pub cache_control: Option<String>,
+    pub content_disposition: Option<String>,
+    pub content_encoding: Option<String>,
+    pub content_language: Option<String>,
+    pub expires: Option<String>,
+}
+
+impl From<object::ContentHeaders> for ContentHeaders {
+    fn from(told: object::ContentHeaders) -> Self {
+        Self {
+            cache_control: given(told.cache_control),
+            content_disposition: given(told.content_disposition),
+            content_encoding: given(told.content_encoding),
+            content_language: given(told.content_language),
+            expires: given(told.expires),
+        }
+    }
+}
+
+impl From<ContentHeaders> for object::ContentHeaders {
+    fn from(given: ContentHeaders) -> Self {
+        Self {
+            cache_control: given.cache_control.unwrap_or_default(),
+            content_disposition: given.content_disposition.unwrap_or_default(),
+            content_encoding: given.content_encoding.unwrap_or_default(),
+            content_language: given.content_language.unwrap_or_default(),
+            expires: given.expires.unwrap_or_default(),
+        }
+    }
+}
+
+/// A checksum of S3's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checksum {
+    /// `CRC32`, `CRC32C`, `CRC64NVME`, `SHA1` or `SHA256`.
+    pub algorithm: String,
+    /// Its value, big-endian.
+    pub value: Vec<u8>,
+}
+
+/// An object without its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ObjectMeta {
+    /// Its key.
+    pub key: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its ETag, without quotes.
+    pub etag: String,
+    /// The id of its version.
+    pub version: Option<String>,
+    /// When it was committed.
+    pub last_modified: SystemTime,
+    /// Its content type.
+    pub content_type: Option<String>,
+    /// The checksum that its writer chose, else CRC64NVME of its body, which every object has.
+    pub checksum: Option<Checksum>,
+    /// Its other standard headers.
+    pub headers: ContentHeaders,
+    /// User metadata, names in lower case.
+    pub metadata: BTreeMap<String, String>,
+    /// How many tags it has.
+    pub tag_count: u32,
+}
+
+fn crc64(value: u64) -> Option<Checksum> {
+    Some(Checksum {
+        algorithm: "CRC64NVME".to_owned(),
+        value: value.to_be_bytes().to_vec(),
+    })
+}
+
+impl ObjectMeta {
+    pub(crate) fn new(key: &str, told: object::ObjectInfo) -> Self {
+        let chosen = told.chosen_checksum.map(|checksum| Checksum {
+            algorithm: checksum.algorithm,
+            value: checksum.value.to_vec(),
+        });
+        Self {
+            key: key.to_owned(),
+            size: told.size,
+            etag: told.etag,
+            version: given(told.version),
+            last_modified: time(told.last_modified),
+            content_type: given(told.content_type),
+            checksum: chosen.or_else(|| crc64(told.crc64)),
+            headers: told.headers.into(),
+            metadata: told.metadata,
+            tag_count: told.tag_count,
+        }
+    }
+
+    pub(crate) fn of_entry(told: list::ObjectEntry) -> Self {
+        Self {
+            key: told.key,
+            size: told.size,
+            etag: told.etag,
+            version: given(told.version),
+            last_modified: time(told.last_modified),
+            content_type: given(told.content_type),
+            checksum: crc64(told.crc64),
+            headers: told.headers.into(),
+            metadata: told.metadata,
+            tag_count: 0,
+        }
+    }
+}
+
+/// What was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PutResult {
+    /// Its ETag, without quotes.
+    pub etag: String,
+    /// The id of its version.
+    pub version: Option<String>,
+    /// CRC64NVME of its body.
+    pub checksum: Option<Checksum>,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+impl From<object::Stored> for PutResult {
+    fn from(told: object::Stored) -> Self {
+        Self {
+            etag: told.etag,
+            version: given(told.version),
+            checksum: crc64(told.crc64),
+            size: told.size,
+        }
+    }
+}
+
+impl From<multipart::Completed> for PutResult {
+    fn from(told: multipart::Completed) -> Self {
+        Self {
+            etag: told.etag,
+            version: given(told.version),
+            checksum: crc64(told.crc64),
+            size: told.size,
+        }
+    }
+}
+
+/// A page of a listing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListPage {
+    /// Its objects, in byte order of their keys.
+    pub objects: Vec<ObjectMeta>,
+    /// Its common prefixes, in byte order.
+    pub prefixes: Vec<String>,
+    /// What to give as `start_after` for the next page; `None` when there is none.
+    pub next: Option<String>,
+}
+
+/// A bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BucketInfo {
+    /// Its name.
+    pub name: String,
+    /// When it was made.
+    pub created_at: SystemTime,
+}
+
+impl From<bucket::BucketEntry> for BucketInfo {
+    fn from(told: bucket::BucketEntry) -> Self {
+        Self {
+            name: told.name,
+            created_at: time(told.created_at),
+        }
+    }
+}
+
+/// An upload that has begun and not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UploadInfo {
+    /// The key of the object to be.
+    pub key: String,
+    /// Its id.
+    pub upload_id: String,
+    /// When it began.
+    pub initiated: SystemTime,
+}
+
+impl From<multipart::UploadEntry> for UploadInfo {
+    fn from(told: multipart::UploadEntry) -> Self {
+        Self {
+            key: told.key,
+            upload_id: told.upload_id,
+            initiated: time(told.initiated),
+        }
+    }
+}
+
+/// A part of an upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartInfo {
+    /// Its number.
+    pub part_number: u32,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its ETag.
+    pub etag: String,
+}
+
+impl From<multipart::PartEntry> for PartInfo {
+    fn from(told: multipart::PartEntry) -> Self {
+        Self {
+            part_number: told.part_number,
+            size: told.size,
+            etag: told.etag,
+        }
+    }
+}
+
+/// The server, and who it takes the caller for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerInfo {
+    /// Its version.
+    pub version: String,
+    /// The id of its store.
+    pub store_id: String,
+    /// Its region.
+    pub region: String,
+    /// The time there.
+    pub now: SystemTime,
+    /// The access key of the caller.
+    pub token_id: String,
+    /// The account of that key.
+    pub account_id: String,
+}
+
+impl From<jay_wire::server::ServerInfo> for ServerInfo {
+    fn from(told: jay_wire::server::ServerInfo) -> Self {
+        Self {
+            version: told.version,
+            store_id: told.store_id,
+            region: told.region,
+            now: time(told.now),
+            token_id: told.token_id,
+            account_id: told.account_id,
+        }
+    }
+}
+
+pub(crate) fn tags_from(told: tagging::TagSet) -> BTreeMap<String, String> {
+    told.tags
+        .into_iter()
+        .map(|tag| (tag.key, tag.value))
+        .collect()
+}
+
+pub(crate) fn tags_to(given: BTreeMap<String, String>) -> Vec<tagging::Tag> {
+    let tags = given
+        .into_iter()
+        .map(|(key, value)| tagging::Tag { key, value });
+    tags.collect()
+}
