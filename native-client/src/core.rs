@@ -8,6 +8,7 @@ use jay_wire::{
     Call, ErrorCode, Failure, Operation, Reply, Tagged,
     body::{CHUNK_BYTES_MAX, Crc64},
     call,
+    server::{OpenSession, SessionInfo},
     v2::Status,
 };
 
@@ -19,6 +20,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     pool::{Lane, Pool, Way},
     retry::{Attempts, Budget, Safety},
+    session::{Place, Sessions},
 };
 
 /// What may be said with every request.
@@ -31,8 +33,9 @@ pub(crate) struct CallOptions {
 }
 
 impl CallOptions {
-    fn envelope(&self) -> Call {
+    fn envelope(&self, place: Option<&Place<'_>>) -> Call {
         Call {
+            session: place.map(Place::envelope),
             request_id: self.request_id.clone().unwrap_or_default(),
             deadline_ms: self.timeout.map_or(0, |timeout| {
                 u32::try_from(timeout.as_millis())
@@ -48,6 +51,7 @@ impl CallOptions {
 pub(crate) struct Core {
     pub(crate) pool: Arc<Pool>,
     budget: Budget,
+    sessions: Sessions,
 }
 
 /// An answer, and the body behind it.
@@ -78,15 +82,41 @@ impl Core {
     pub(crate) fn new(config: Config) -> Result<Self> {
         let budget = Budget::new(&config.options);
         let pool = Arc::new(Pool::new(Arc::new(config))?);
-        Ok(Self { pool, budget })
+        Ok(Self {
+            pool,
+            budget,
+            sessions: Sessions::default(),
+        })
     }
 
     pub(crate) fn config(&self) -> &Config {
         self.pool.config()
     }
 
-    fn attempts(&self, safety: Safety) -> Attempts<'_> {
-        Attempts::new(&self.config().options, &self.budget, safety)
+    /// How often a request may be sent, and its place in a session, if it is to have one.
+    async fn begin(&self, safety: Safety) -> Result<(Attempts<'_>, Option<Place<'_>>)> {
+        let place = match safety {
+            Safety::InSession => self.sessions.place(self.open_session()).await?,
+            Safety::Repeatable | Safety::Once => None,
+        };
+        let safety = match (safety, &place) {
+            (Safety::InSession, None) => Safety::Once,
+            (safety, _) => safety,
+        };
+        let attempts = Attempts::new(&self.config().options, &self.budget, safety);
+        Ok((attempts, place))
+    }
+
+    /// A session on the server; `None` where it has none.
+    async fn open_session(&self) -> Result<Option<SessionInfo>> {
+        let options = CallOptions::default();
+        // It asks for none itself, but the compiler cannot know.
+        let asked = Box::pin(self.ask(&OpenSession {}, Safety::Repeatable, &options));
+        match asked.await {
+            Ok(told) => Ok(Some(told)),
+            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Asks something that has no body, either way.
@@ -107,18 +137,40 @@ impl Core {
         options: &CallOptions,
     ) -> Result<Response<O::Answer>> {
         let work = async {
-            let metadata = call::request(asked, &options.envelope())?;
-            let mut attempts = self.attempts(safety);
+            let (mut attempts, mut place) = self.begin(safety).await?;
             loop {
+                let metadata = call::request(asked, &options.envelope(place.as_ref()))?;
                 match self.read_once::<O>(&metadata).await {
                     Ok(response) => return Ok(response),
-                    Err(error) => attempts.pause(error).await?,
+                    Err(error) => {
+                        let error = self.noted(error, &mut place).await?;
+                        attempts.pause(error).await?;
+                    }
                 }
             }
         };
         within(options.timeout, work)
             .await
             .map_err(|error| error.about(O::NAME, asked.resource()))
+    }
+
+    /// What a failure says of the session: the next attempt is not the first, unless this one was certainly not done.
+    async fn noted<'a>(&'a self, error: Error, place: &mut Option<Place<'a>>) -> Result<Error> {
+        let Some(here) = place else {
+            return Ok(error);
+        };
+        if error.kind() == ErrorKind::OutcomeUnknown {
+            here.is_unknown();
+            if !here.is_again() {
+                // The first attempt, in a session that was forgotten: another one will do.
+                *place = self.sessions.place(self.open_session()).await?;
+                return Ok(error.undone());
+            }
+        }
+        if !error.is_undone() {
+            here.comes_again();
+        }
+        Ok(error)
     }
 
     async fn read_once<O: Operation>(&self, metadata: &[u8]) -> Result<Response<O::Answer>> {
@@ -180,15 +232,19 @@ impl Core {
         progress: &mut (dyn FnMut(u64) + Send),
     ) -> Result<O::Answer> {
         let work = async {
-            let mut attempts = self.attempts(safety);
+            let (mut attempts, mut place) = self.begin(safety).await?;
             let mut body = body;
             loop {
                 let is_replayable = body.is_replayable();
                 let pieces = body.pieces().await?;
-                match self.write_once(asked, pieces, options, progress).await {
+                let envelope = options.envelope(place.as_ref());
+                match self.write_once(asked, pieces, envelope, progress).await {
                     Ok(answer) => return Ok(answer),
                     Err(error) if !is_replayable => return Err(error),
-                    Err(error) => attempts.pause(error).await?,
+                    Err(error) => {
+                        let error = self.noted(error, &mut place).await?;
+                        attempts.pause(error).await?;
+                    }
                 }
             }
         };
@@ -201,10 +257,9 @@ impl Core {
         &self,
         asked: &O,
         mut pieces: Pieces,
-        options: &CallOptions,
+        envelope: Call,
         progress: &mut (dyn FnMut(u64) + Send),
     ) -> Result<O::Answer> {
-        let envelope = options.envelope();
         let short = pieces
             .at_hand()
             .filter(|data| data.len() <= CHUNK_BYTES_MAX);

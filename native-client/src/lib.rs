@@ -30,6 +30,7 @@ mod options;
 mod pool;
 mod reader;
 mod retry;
+mod session;
 mod shared;
 #[cfg(feature = "tls")]
 mod tls;

@@ -179,11 +179,10 @@ impl Upload {
             conditions,
             ..multipart::CompleteMultipartUpload::default()
         };
-        // A complete that comes again answers the same.
         let told = self
             .bucket
             .core
-            .ask(&asked, Safety::Repeatable, &CallOptions::default())
+            .ask(&asked, Safety::InSession, &CallOptions::default())
             .await?;
         Ok(told.into())
     }

@@ -422,7 +422,7 @@ impl Put {
         } = self;
         let stored = bucket
             .core
-            .write(&asked, body, Safety::Once, &options, &mut |_| {})
+            .write(&asked, body, Safety::InSession, &options, &mut |_| {})
             .await?;
         Ok(stored.into())
     }
@@ -537,7 +537,7 @@ impl Delete {
     async fn send(self) -> Result<()> {
         self.bucket
             .core
-            .ask(&self.asked, Safety::Once, &self.options)
+            .ask(&self.asked, Safety::InSession, &self.options)
             .await?;
         Ok(())
     }
@@ -610,7 +610,7 @@ impl Copy {
         let told = self
             .bucket
             .core
-            .ask(&self.asked, Safety::Once, &self.options)
+            .ask(&self.asked, Safety::InSession, &self.options)
             .await?;
         Ok(told.into())
     }

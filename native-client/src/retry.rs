@@ -20,6 +20,8 @@ pub(crate) enum Safety {
     Repeatable,
     /// Everything else: only when it is certain that it was not done.
     Once,
+    /// What the server does once in a session, however often it comes; without one as [`Safety::Once`].
+    InSession,
 }
 
 /// Retries that all requests of a client may make together, in hundredths.
@@ -82,7 +84,7 @@ impl<'a> Attempts<'a> {
         let is_safe = error.is_undone()
             || match error.kind().retry() {
                 Retry::Never | Retry::Later => false,
-                Retry::Soon | Retry::IfIdempotent => self.safety == Safety::Repeatable,
+                Retry::Soon | Retry::IfIdempotent => self.safety != Safety::Once,
             };
         if !is_safe || self.made > self.options.retries || !self.budget.spend() {
             return Err(error);

@@ -271,6 +271,7 @@ impl Store {
         let replaces = |directive: Option<String>| directive.as_deref() == Some("REPLACE");
         let (headers, metadata, tags) = (args.content_headers()?, args.metadata()?, args.tags()?);
         let options = CopyOptions {
+            once: None,
             replace: replaces(args.option("directive")?).then_some((headers, metadata)),
             tags: replaces(args.option("tagging_directive")?).then_some(tags),
             checksum_algorithm: args.checksum_algorithm()?,

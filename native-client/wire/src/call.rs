@@ -44,6 +44,8 @@ fields! {
         2 sequence: u64,
         /// The lowest one whose answer the client has not got: what the server keeps for lower ones may go.
         3 lowest: u64,
+        /// It may have been sent before.
+        4 again: bool,
     }
 
     /// A body. One that does not follow stands whole in the data of the same frame.

@@ -6,6 +6,7 @@ mod bucket;
 mod closed;
 mod multipart;
 mod object;
+mod once;
 mod open;
 mod upkeep;
 

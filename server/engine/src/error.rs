@@ -2,68 +2,91 @@
 
 use std::fmt;
 
-/// What went wrong, named after the S3 error code that says it.
-///
-/// Closed on purpose: a new kind does not compile until every front has spoken about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)] // each variant is the S3 code of the same name, but for those that say so
-pub enum ErrorKind {
-    AccessDenied,
-    AuthorizationHeaderMalformed,
-    AuthorizationQueryParametersError,
-    BadDigest,
-    BadRequest,
-    BucketAlreadyExists,
-    BucketAlreadyOwnedByYou,
-    BucketNotEmpty,
-    EntityTooLarge,
-    EntityTooSmall,
-    IncompleteBody,
-    InsufficientStorage,
-    InternalError,
-    InvalidAccessKeyId,
-    InvalidArgument,
-    InvalidBucketName,
-    InvalidDigest,
-    InvalidLocationConstraint,
-    InvalidPart,
-    InvalidPartNumber,
-    InvalidPartOrder,
-    InvalidRange,
-    InvalidRequest,
-    InvalidStorageClass,
-    InvalidTag,
-    InvalidToken,
-    InvalidURI,
-    KeyTooLongError,
-    MalformedPolicy,
-    MalformedTrailerError,
-    MalformedXML,
-    MetadataTooLarge,
-    MethodNotAllowed,
-    MissingContentLength,
-    /// No account has this id. S3 has no accounts to name.
-    NoSuchAccount,
-    NoSuchBucket,
-    NoSuchBucketPolicy,
-    NoSuchKey,
-    /// No token has this id. S3 has no tokens to name.
-    NoSuchToken,
-    NoSuchUpload,
-    NotImplemented,
-    /// The body of the object is not what was put; S3 has no code of its own for it but `InternalError`.
-    ObjectCorrupt,
-    OperationAborted,
-    PreconditionFailed,
-    /// The bucket has as many bytes as it may. Ceph's code; S3 has no quotas.
-    QuotaExceeded,
-    RequestTimeTooSkewed,
-    RequestTimeout,
-    ServiceUnavailable,
-    SignatureDoesNotMatch,
-    SlowDown,
-    TooManyBuckets,
-    XAmzContentSHA256Mismatch,
+macro_rules! kinds {
+    ($(#[$attribute:meta])* pub enum $kinds:ident { $($(#[$note:meta])* $kind:ident,)+ }) => {
+        $(#[$attribute])*
+        pub enum $kinds {
+            $($(#[$note])* $kind,)+
+        }
+
+        impl $kinds {
+            /// The kind of this name, as `Debug` writes it.
+            pub(crate) fn named(name: &str) -> Option<Self> {
+                match name {
+                    $(stringify!($kind) => Some(Self::$kind),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// What went wrong, named after the S3 error code that says it.
+    ///
+    /// Closed on purpose: a new kind does not compile until every front has spoken about it.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    #[allow(missing_docs)] // each variant is the S3 code of the same name, but for those that say so
+    pub enum ErrorKind {
+        AccessDenied,
+        AuthorizationHeaderMalformed,
+        AuthorizationQueryParametersError,
+        BadDigest,
+        BadRequest,
+        BucketAlreadyExists,
+        BucketAlreadyOwnedByYou,
+        BucketNotEmpty,
+        EntityTooLarge,
+        EntityTooSmall,
+        IncompleteBody,
+        InsufficientStorage,
+        InternalError,
+        InvalidAccessKeyId,
+        InvalidArgument,
+        InvalidBucketName,
+        InvalidDigest,
+        InvalidLocationConstraint,
+        InvalidPart,
+        InvalidPartNumber,
+        InvalidPartOrder,
+        InvalidRange,
+        InvalidRequest,
+        InvalidStorageClass,
+        InvalidTag,
+        InvalidToken,
+        InvalidURI,
+        KeyTooLongError,
+        MalformedPolicy,
+        MalformedTrailerError,
+        MalformedXML,
+        MetadataTooLarge,
+        MethodNotAllowed,
+        MissingContentLength,
+        /// No account has this id. S3 has no accounts to name.
+        NoSuchAccount,
+        NoSuchBucket,
+        NoSuchBucketPolicy,
+        NoSuchKey,
+        /// No token has this id. S3 has no tokens to name.
+        NoSuchToken,
+        NoSuchUpload,
+        NotImplemented,
+        /// The body of the object is not what was put; S3 has no code of its own for it but `InternalError`.
+        ObjectCorrupt,
+        OperationAborted,
+        /// Whether it was done before cannot be known any more. S3 has no sessions.
+        OutcomeUnknown,
+        PreconditionFailed,
+        /// The bucket has as many bytes as it may. Ceph's code; S3 has no quotas.
+        QuotaExceeded,
+        RequestTimeTooSkewed,
+        RequestTimeout,
+        ServiceUnavailable,
+        SignatureDoesNotMatch,
+        SlowDown,
+        TooManyBuckets,
+        XAmzContentSHA256Mismatch,
+    }
 }
 
 /// A failed operation: its kind, a sentence that says what was attempted and what to do, and the cause.

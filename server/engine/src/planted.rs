@@ -68,11 +68,17 @@ pub enum Bug {
     FsckBlind = 34,
     /// A refusal (412) is answered although the entries of its batch that it depends on were not synced.
     RefuseBeforeSync = 35,
+    /// A request that was answered is done again when it comes again.
+    AnswerTwice = 36,
+    /// An answer is forgotten before its caller says that it has got it.
+    ForgetUnread = 37,
+    /// Which answers a caller has got is forgotten, so what comes late is done again.
+    LowestNotKept = 38,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 31] = [
+    pub const ALL: [Bug; 34] = [
         Bug::SkipSync,
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
@@ -104,6 +110,9 @@ impl Bug {
         Bug::SkipHole,
         Bug::FsckBlind,
         Bug::RefuseBeforeSync,
+        Bug::AnswerTwice,
+        Bug::ForgetUnread,
+        Bug::LowestNotKept,
     ];
 }
 

@@ -2,13 +2,14 @@
 
 mod conditions;
 mod multipart;
+mod once;
 mod policy;
 mod quarantine;
 mod tags;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-pub use self::{conditions::*, multipart::*, policy::*, quarantine::*, tags::*};
+pub use self::{conditions::*, multipart::*, once::*, policy::*, quarantine::*, tags::*};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Longest object key, in bytes of UTF-8.
@@ -333,6 +334,8 @@ pub struct PutOptions {
     pub checksum_algorithm: Option<ChecksumAlgorithm>,
     /// Preconditions.
     pub conditions: Conditions,
+    /// Which request of a session it is, if it is to be done once however often it comes.
+    pub once: Option<Once>,
 }
 
 /// Which bytes of an object are read.

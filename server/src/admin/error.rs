@@ -98,6 +98,7 @@ fn status_of(kind: ErrorKind) -> StatusCode {
         | Kind::BucketAlreadyOwnedByYou
         | Kind::BucketNotEmpty
         | Kind::OperationAborted
+        | Kind::OutcomeUnknown
         | Kind::PreconditionFailed => StatusCode::CONFLICT,
         Kind::AuthorizationHeaderMalformed
         | Kind::AuthorizationQueryParametersError

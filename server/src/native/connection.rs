@@ -3,7 +3,7 @@
 
 use std::{io, net::IpAddr};
 
-use jay_engine::{Caller, ErrorKind};
+use jay_engine::{Caller, ErrorKind, Once};
 use jay_wire::v2::{self, PREFIX_BYTES, Prefix, Step};
 use tokio::{io::AsyncReadExt, time::timeout};
 
@@ -83,9 +83,15 @@ impl Session<'_> {
         Record::new(method, String::new(), from, self.shared, self.link.clone())
     }
 
-    pub(super) fn call<'a>(&'a self, caller: &'a Caller, is_v2: bool) -> Call<'a> {
+    pub(super) fn call<'a>(
+        &'a self,
+        caller: &'a Caller,
+        is_v2: bool,
+        once: Option<Once>,
+    ) -> Call<'a> {
         Call {
             is_v2,
+            once,
             engine: &self.shared.front.engine,
             caller,
             region: &self.shared.front.settings.region,

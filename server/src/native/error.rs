@@ -5,7 +5,7 @@
 
 use http::StatusCode;
 use jay_engine::ErrorKind;
-use jay_wire::{DecodeError, EncodeError, ErrorCode, Failure, Problem, Refusal, Status};
+use jay_wire::{DecodeError, EncodeError, ErrorCode, Failure, Problem, Refusal, Retry, Status};
 
 use crate::s3;
 
@@ -18,6 +18,7 @@ pub(super) type Result<T, E = Error> = std::result::Result<T, E>;
 /// A request that is not done.
 #[derive(Debug)]
 pub(super) struct Error {
+    kind: ErrorKind,
     /// What the client is told, in version 1.
     status: Status,
     refusal: Refusal,
@@ -35,6 +36,7 @@ impl Error {
         let (code, http_status) = s3::code_and_status(kind);
         let (status, message) = status_and_message(kind);
         Self {
+            kind,
             status,
             refusal: Refusal {
                 message: message.unwrap_or(context).to_owned(),
@@ -76,6 +78,12 @@ impl Error {
     /// Data in the frame of a request of which its metadata say nothing.
     pub(super) fn data_without_body() -> Self {
         let why = "The frame has data, but its metadata tell of no body.";
+        Self::new(ErrorKind::InvalidArgument, why)
+    }
+
+    /// A request of a session that would not be done once.
+    pub(super) fn not_of_sessions() -> Self {
+        let why = "Only put, delete, copy and complete take part in sessions.";
         Self::new(ErrorKind::InvalidArgument, why)
     }
 
@@ -123,6 +131,28 @@ impl Error {
     /// A request too many.
     pub(super) fn rate_limited() -> Self {
         Self::new(ErrorKind::SlowDown, "rate limit exceeded")
+    }
+
+    /// Whether the same request will be refused whenever it comes, as far as its client can know.
+    pub(super) fn is_final(&self) -> bool {
+        let is_unknown = matches!(
+            self.published,
+            ErrorCode::Cancelled | ErrorCode::OutcomeUnknown
+        );
+        self.published.retry() == Retry::Never && !is_unknown
+    }
+
+    /// What is kept of it as the answer to a request.
+    pub(super) fn to_engine(&self) -> jay_engine::Error {
+        jay_engine::Error::new(self.kind, self.message.clone())
+    }
+
+    /// The same, unless it was not to be kept as the answer.
+    pub(super) fn unless(self, kept: jay_engine::Result<()>) -> Self {
+        match kept {
+            Err(error) if error.kind() != self.kind => error.into(),
+            _ => self,
+        }
     }
 
     /// The status of the answer.
@@ -226,7 +256,9 @@ fn status_and_message(kind: ErrorKind) -> (Status, Option<&'static str>) {
             (Status::Conflict, Some("bucket already exists"))
         }
         Kind::BucketNotEmpty => (Status::Conflict, Some("bucket is not empty")),
-        Kind::OperationAborted | Kind::PreconditionFailed => (Status::Conflict, None),
+        Kind::OperationAborted | Kind::OutcomeUnknown | Kind::PreconditionFailed => {
+            (Status::Conflict, None)
+        }
         Kind::AccessDenied => (Status::Forbidden, Some("access denied")),
         Kind::InvalidAccessKeyId
         | Kind::QuotaExceeded
@@ -284,6 +316,7 @@ fn published(kind: ErrorKind) -> ErrorCode {
         Kind::BucketNotEmpty => ErrorCode::BucketNotEmpty,
         Kind::PreconditionFailed => ErrorCode::PreconditionFailed,
         Kind::OperationAborted => ErrorCode::Conflict,
+        Kind::OutcomeUnknown => ErrorCode::OutcomeUnknown,
         Kind::InvalidRange | Kind::InvalidPartNumber => ErrorCode::InvalidRange,
         Kind::EntityTooLarge | Kind::KeyTooLongError | Kind::MetadataTooLarge => {
             ErrorCode::TooLarge

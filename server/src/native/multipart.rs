@@ -80,27 +80,35 @@ pub(super) async fn complete_multipart_upload(
         false => named(asked.parts)?,
     };
     let creates = asked.conditions.creates();
+    match call.written_before(&key) {
+        Ok(Some(info)) => return Ok(completed(&info)),
+        before => drop(before.map_err(|error| object::refusal(error, creates))?),
+    }
     let options = CompleteOptions {
         conditions: object::conditions(asked.conditions),
         size: asked.size,
+        once: call.once,
         ..CompleteOptions::default()
     };
-    let completed = call
+    let done = call
         .engine
         .complete_multipart_upload(call.caller, &bucket, &key, upload_id, &parts, options)
         .await;
-    let object = match completed {
-        Err(error) if creates => return Err(Error::from(error).of_create()),
-        completed => completed?,
-    };
-    Ok(Completed {
+    match done {
+        Ok(info) => Ok(completed(&info)),
+        Err(error) => Err(object::refusal(error, creates)),
+    }
+}
+
+fn completed(object: &jay_engine::ObjectInfo) -> Completed {
+    Completed {
         etag: object.etag.as_str().to_owned(),
-        checksum: object::checksum(&object),
+        checksum: object::checksum(object),
         size: object.size,
-        version: object::version(&object),
-        crc64: object::crc64(&object),
+        version: object::version(object),
+        crc64: object::crc64(object),
         last_modified: time(object.last_modified),
-    })
+    }
 }
 
 /// Parts in whatever order they are named, and each once.

@@ -28,6 +28,10 @@ pub(super) async fn put_object(
 ) -> Result<Stored, Broken> {
     let (bucket, key) = names(&asked.bucket, &asked.key)?;
     let creates = asked.conditions.creates();
+    match call.written_before(&key) {
+        Ok(Some(info)) => return Ok(stored(&info)),
+        before => drop(before.map_err(|error| refusal(error, creates))?),
+    }
     let options = PutOptions {
         size: body.size(),
         headers: content_headers(asked.content_type, asked.headers),
@@ -35,6 +39,7 @@ pub(super) async fn put_object(
         tags: tagging::tags(asked.tags)?,
         checksum: asked.checksum.map(checksum_of).transpose()?,
         conditions: conditions(asked.conditions),
+        once: call.once,
         ..PutOptions::default()
     };
     let writer = call
@@ -47,8 +52,15 @@ pub(super) async fn put_object(
     }
     match writer.finish(body.checksum()).await {
         Ok(info) => Ok(stored(&info)),
-        Err(error) if creates => Err(Error::from(error).of_create().into()),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(refusal(error, creates).into()),
+    }
+}
+
+/// The refusal of a write, which may have been to create something.
+pub(super) fn refusal(error: jay_engine::Error, creates: bool) -> Error {
+    match creates {
+        true => Error::from(error).of_create(),
+        false => error.into(),
     }
 }
 
@@ -174,10 +186,14 @@ pub(super) async fn head_objects(call: &Call<'_>, asked: HeadObjects) -> Result<
 
 pub(super) async fn delete_object(call: &Call<'_>, asked: DeleteObject) -> Result<Empty> {
     let (bucket, key) = names(&asked.bucket, &asked.key)?;
+    if call.done_before()? {
+        return Ok(Empty);
+    }
     let conditions = DeleteConditions {
         if_match: asked.if_match.map(ETag::new),
         if_match_size: asked.if_match_size,
         if_match_modified: asked.if_match_modified.map(|time| Timestamp(time.0)),
+        once: call.once,
     };
     match conditions == DeleteConditions::default() {
         true => {
@@ -246,17 +262,22 @@ pub(super) async fn copy_object(call: &Call<'_>, asked: CopyObject) -> Result<St
         key: source_key,
         conditions: read_conditions(asked.source_conditions),
     };
+    let creates = asked.conditions.creates();
+    match call.written_before(&key) {
+        Ok(Some(info)) => return Ok(stored(&info)),
+        before => drop(before.map_err(|error| refusal(error, creates))?),
+    }
     let replace = asked.replace.map(|new| {
         let headers = content_headers(new.content_type, new.headers);
         Ok::<_, Error>((headers, metadata(new.metadata)?))
     });
     let tags = asked.replace_tags.map(|new| tagging::tags(new.tags));
-    let creates = asked.conditions.creates();
     let options = CopyOptions {
         replace: replace.transpose()?,
         tags: tags.transpose()?,
         checksum_algorithm: None,
         conditions: conditions(asked.conditions),
+        once: call.once,
     };
     let copied = call
         .engine
@@ -264,8 +285,7 @@ pub(super) async fn copy_object(call: &Call<'_>, asked: CopyObject) -> Result<St
         .await;
     match copied {
         Ok(info) => Ok(stored(&info)),
-        Err(error) if creates => Err(Error::from(error).of_create()),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(refusal(error, creates)),
     }
 }
 

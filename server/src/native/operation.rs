@@ -1,9 +1,9 @@
 //! Which operation a request is, in whichever version it came: the one table of all of them.
 
-use jay_engine::{Caller, Engine, ObjectReader};
+use jay_engine::{Caller, Engine, ObjectInfo, ObjectKey, ObjectReader, Once};
 use jay_wire::{
     DecodeError, Empty, EncodeError, Message, Operation, Ping, Tagged, bucket::*,
-    list::ListObjects, multipart::*, object::*, server::GetServerInfo, tagging::*,
+    list::ListObjects, multipart::*, object::*, server::*, tagging::*,
 };
 
 use super::{
@@ -21,6 +21,26 @@ pub(super) struct Call<'a> {
     pub(super) region: &'a str,
     /// Whether it came by version 2.
     pub(super) is_v2: bool,
+    /// Which request of a session it is, if it is to be done once however often it comes.
+    pub(super) once: Option<Once>,
+}
+
+impl Call<'_> {
+    /// What it has written when it came before.
+    pub(super) fn written_before(&self, key: &ObjectKey) -> jay_engine::Result<Option<ObjectInfo>> {
+        match self.once.filter(Once::again) {
+            None => Ok(None),
+            Some(once) => self.engine.written_before(&once, key),
+        }
+    }
+
+    /// Whether it was done when it came before.
+    pub(super) fn done_before(&self) -> jay_engine::Result<bool> {
+        match self.once.filter(Once::again) {
+            None => Ok(false),
+            Some(once) => self.engine.done_before(&once),
+        }
+    }
 }
 
 /// What a request is answered with: metadata, and perhaps a body.
@@ -91,6 +111,36 @@ impl Form for V2 {
 
     fn write<A: Message + Tagged>(answer: &A) -> Result<Vec<u8>, EncodeError> {
         answer.to_metadata()
+    }
+}
+
+/// Runs the operation of this code, once if it is one of a session.
+pub(super) async fn perform_once(
+    call: &Call<'_>,
+    code: u8,
+    metadata: &[u8],
+    body: &mut Body<'_>,
+    context: &mut RequestContext,
+) -> Result<Answer, Broken> {
+    const ONCE: [u8; 4] = [
+        PutObject::CODE,
+        DeleteObject::CODE,
+        CopyObject::CODE,
+        CompleteMultipartUpload::CODE,
+    ];
+    if call.once.is_some() && !ONCE.contains(&code) {
+        return Err(Error::not_of_sessions().into());
+    }
+    match (
+        perform::<V2>(call, code, metadata, body, context).await,
+        call.once,
+    ) {
+        // Another attempt may still be under way: it must not be done behind this answer.
+        (Err(Broken::Refused(error)), Some(once)) if once.again() && error.is_final() => {
+            let kept = call.engine.refuse_once(&once, error.to_engine()).await;
+            Err(error.unless(kept).into())
+        }
+        (done, _) => done,
     }
 }
 
@@ -180,6 +230,7 @@ pub(super) async fn perform<F: Form>(
             DeleteObjectTagging => tagging::delete_object_tagging,
             ListMultipartUploads => multipart::list_multipart_uploads,
             GetServerInfo => server::get_server_info,
+            OpenSession => server::open_session,
         }
     }
 }

@@ -1,8 +1,10 @@
-//! GetServerInfo.
+//! GetServerInfo and OpenSession.
 
+use bytes::Bytes;
+use jay_engine::SESSION_LIFETIME;
 use jay_wire::{
     Time,
-    server::{GetServerInfo, ServerInfo},
+    server::{GetServerInfo, OpenSession, ServerInfo, SessionInfo},
 };
 
 use super::{error::Result, hex, operation::Call};
@@ -16,5 +18,13 @@ pub(super) async fn get_server_info(call: &Call<'_>, _: GetServerInfo) -> Result
         now: Time(now.as_millis() as u64),
         token_id: call.caller.token_id().to_owned(),
         account_id: call.caller.account_id(),
+    })
+}
+
+pub(super) async fn open_session(call: &Call<'_>, _: OpenSession) -> Result<SessionInfo> {
+    let id = call.engine.open_session();
+    Ok(SessionInfo {
+        id: Bytes::copy_from_slice(id.as_bytes()),
+        lifetime_ms: SESSION_LIFETIME.as_millis() as u32,
     })
 }

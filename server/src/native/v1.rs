@@ -95,7 +95,7 @@ async fn request(
     let mut body = Body::Behind(Behind::new(wire, header.data_bytes));
     let done = match session.admit(caller, header.data_bytes) {
         Ok(()) => {
-            let (call, context) = (session.call(caller, false), &mut record.context);
+            let (call, context) = (session.call(caller, false, None), &mut record.context);
             perform::<V1>(&call, header.code, &metadata, &mut body, context).await
         }
         Err(refused) => Err(Broken::Refused(refused)),

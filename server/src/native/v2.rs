@@ -6,7 +6,7 @@ mod shared;
 
 use bytes::Bytes;
 use http::StatusCode;
-use jay_engine::Caller;
+use jay_engine::{Caller, Once, SessionId};
 use jay_wire::{
     EncodeError, ErrorCode, Tagged, call,
     v2::{
@@ -128,6 +128,15 @@ async fn turn_away<T>(session: &Session<'_>, wire: &mut Wire, why: Step) -> Resu
     wire.flush().await?;
     wire.io.shutdown().await?;
     Err(End::NotWelcome)
+}
+
+/// Which request of a session of its caller one is, if it says so.
+fn once(caller: &Caller, place: Option<call::Session>) -> Result<Option<Once>, Error> {
+    let once = place.map(|place| {
+        let id = SessionId::try_from(&place.id[..])?;
+        Once::new(caller, id, place.sequence, place.lowest, place.again)
+    });
+    Ok(once.transpose()?)
 }
 
 /// An answer as it goes out.

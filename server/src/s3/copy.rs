@@ -72,6 +72,7 @@ fn options(request_headers: &HeaderMap) -> Result<CopyOptions> {
         true => Some(tagging::of_header(request_headers)?),
     };
     Ok(CopyOptions {
+        once: None,
         replace,
         tags,
         checksum_algorithm: checksum::wanted_algorithm(request_headers)?,

@@ -283,6 +283,7 @@ mod tests {
         let entries = parse(document.as_bytes()).unwrap().entries.into_iter();
         let conditions: Vec<_> = entries.map(|entry| entry.conditions).collect();
         let first = DeleteConditions {
+            once: None,
             if_match: Some(ETag::new("e")),
             if_match_size: Some(5),
             if_match_modified: Some(Timestamp(1_369_353_601_000)),

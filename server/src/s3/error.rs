@@ -188,6 +188,8 @@ pub(crate) fn code_and_status(kind: ErrorKind) -> (&'static str, StatusCode) {
         Kind::NoSuchUpload => ("NoSuchUpload", Status::NOT_FOUND),
         Kind::NotImplemented => ("NotImplemented", Status::NOT_IMPLEMENTED),
         Kind::OperationAborted => ("OperationAborted", Status::CONFLICT),
+        // There are no sessions over S3.
+        Kind::OutcomeUnknown => ("OutcomeUnknown", Status::CONFLICT),
         Kind::PreconditionFailed => ("PreconditionFailed", Status::PRECONDITION_FAILED),
         Kind::QuotaExceeded => ("QuotaExceeded", Status::FORBIDDEN),
         Kind::RequestTimeTooSkewed => ("RequestTimeTooSkewed", Status::FORBIDDEN),

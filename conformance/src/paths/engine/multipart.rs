@@ -94,6 +94,7 @@ impl Store {
         let (bucket, key, upload_id) = (args.bucket()?, args.key()?, args.upload_id()?);
         let parts = args.parts()?;
         let options = CompleteOptions {
+            once: None,
             conditions: args.conditions()?,
             checksum: args.checksum()?,
             checksum_type: args.checksum_type()?,

@@ -37,6 +37,12 @@ impl Caller {
         }))
     }
 
+    /// A caller of this access key, for tests that are about nothing else of it.
+    #[cfg(test)]
+    pub(crate) fn named(token_id: &str) -> Self {
+        Self::new(token_id, crate::meta::record::sample::token())
+    }
+
     fn of(who: Who) -> Self {
         Self { who, address: None }
     }

@@ -20,7 +20,7 @@ use crate::{
         CommitError,
         key::Key,
         local::{
-            Local, LocalConfig,
+            Local, LocalConfig, format,
             recovery::{self, Opened, Tolerance},
         },
         record::{Location, ObjectRecord, PartSet, Quarantined, Record},
@@ -56,6 +56,7 @@ pub fn accept_loss(
     holes: &[LogHole],
 ) -> Result<Acceptance, OpenError> {
     must_be_all(disk, config, env, holes)?;
+    format::raise_floor(&**disk, env)?;
     let tolerance = Tolerance {
         accepted: holes.to_vec(),
         only_looks: false,

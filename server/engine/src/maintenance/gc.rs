@@ -32,11 +32,13 @@ use crate::{
     },
     planted::{self, Bug},
     sync::{self, Race},
-    types::UploadId,
+    types::{SESSION_LIFETIME, UploadId},
 };
 
 /// See [`Collector::free_per_step`].
 const FREE_PER_STEP: usize = 256;
+/// How long after its last request a session is kept: longer than it may be used, so that what is on its way finds it.
+const SESSION_KEPT: Duration = SESSION_LIFETIME.saturating_mul(2);
 /// Rows of log files that are looked at together.
 const PACK_ROWS: usize = 1000;
 /// Records that are moved together, and their bytes: one by one they would take a page each.
@@ -64,6 +66,8 @@ pub struct Collector {
     dead: BTreeSet<u32>,
     /// The clock, and the age at which an open upload goes.
     upload_age_max: Option<(Arc<dyn Clock>, Duration)>,
+    /// The clock, and how long after its last request a session goes.
+    session_age_max: Option<(Arc<dyn Clock>, Duration)>,
 }
 
 /// Files that no row names, and whether they were never committed as far as that can be known.
@@ -71,6 +75,8 @@ type Suspects = BTreeMap<BlobId, bool>;
 
 enum Phase {
     Idle,
+    /// Sessions from this row on are looked at for their age.
+    Sessions(Vec<u8>),
     /// Open uploads from this row on are looked at for their age.
     Expire(Vec<u8>),
     Uploads,
@@ -108,12 +114,19 @@ impl Collector {
             unreadable: BTreeSet::new(),
             dead: BTreeSet::new(),
             upload_age_max: None,
+            session_age_max: None,
         }
     }
 
-    /// Gives up multipart uploads of this age.
+    /// Gives up multipart uploads of this age, and sessions that nobody uses any more.
     pub fn expiring(mut self, env: &Env, age_max: Option<Duration>) -> Self {
         self.upload_age_max = age_max.map(|age| (env.clock.clone(), age));
+        self.forgetting(env, SESSION_KEPT)
+    }
+
+    /// Forgets sessions so long after their last request.
+    pub(crate) fn forgetting(mut self, env: &Env, age: Duration) -> Self {
+        self.session_age_max = Some((env.clock.clone(), age));
         self
     }
 
@@ -128,7 +141,7 @@ impl Collector {
     pub fn begin(&mut self, sweep: bool) {
         self.sweep = sweep;
         self.phase = match sweep {
-            true => Phase::Expire(vec![tag::UPLOAD]),
+            true => Phase::Sessions(vec![tag::SESSION]),
             false => Phase::Uploads,
         };
     }
@@ -142,6 +155,10 @@ impl Collector {
         }
         self.phase = match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Idle => return Ok(false),
+            Phase::Sessions(from) => match self.forget_sessions(&from, commit)? {
+                Some(next) => Phase::Sessions(next),
+                None => Phase::Expire(vec![tag::UPLOAD]),
+            },
             Phase::Expire(from) => match self.expire_uploads(&from, commit)? {
                 Some(next) => Phase::Expire(next),
                 None => Phase::Uploads,
@@ -305,12 +322,48 @@ impl Collector {
                 changes: vec![Change::delete(key)],
                 ..Transaction::default()
             };
-            for answer in commit(vec![transaction]) {
-                match answer {
-                    // It was completed or given up meanwhile.
-                    Ok(()) | Err(CommitError::Refused(_)) => {}
-                    Err(error) => return Err(error.into()),
-                }
+            // It may have been completed or given up meanwhile.
+            commit_unless_changed(transaction, commit)?;
+        }
+        Ok(rows.next)
+    }
+
+    /// Forgets the sessions in some rows that nobody uses any more, with what is remembered of their requests. Where to go
+    /// on; `None` behind the last one.
+    fn forget_sessions(&self, from: &[u8], commit: CommitAll) -> Result<Option<Vec<u8>>> {
+        let Some((clock, age)) = &self.session_age_max else {
+            return Ok(None);
+        };
+        let oldest = clock.now().0.saturating_sub(age.as_millis() as u64);
+        let to = after_prefix(&[tag::SESSION]);
+        let rows = self.local.scan(from, to.as_deref(), self.free_per_step)?;
+        for (row, record) in rows.rows {
+            let is_old = matches!(&record, Record::Session(session) if session.used.0 < oldest);
+            let Ok(key @ Key::Session(id)) = Key::decode(&row) else {
+                continue;
+            };
+            if !is_old {
+                continue;
+            }
+            let (first, last) = (
+                Key::Outcome(id, 0).encode(),
+                Key::Outcome(id, u64::MAX).encode(),
+            );
+            let answers = self.local.scan(&first, Some(&last), self.free_per_step)?;
+            let is_last = answers.next.is_none();
+            let keys = answers
+                .rows
+                .iter()
+                .filter_map(|(key, _)| Key::decode(key).ok());
+            let keys = keys.chain(is_last.then_some(key.clone()));
+            let transaction = Transaction {
+                requires: vec![Precondition::Is(key, Box::new(record))],
+                changes: keys.map(Change::delete).collect(),
+                ..Transaction::default()
+            };
+            commit_unless_changed(transaction, commit)?;
+            if !is_last {
+                return Ok(Some(row));
             }
         }
         Ok(rows.next)
@@ -636,6 +689,17 @@ fn commit_moves(moves: Vec<Transaction>, commit: CommitAll) -> Result<()> {
         return Ok(());
     }
     for answer in commit(moves) {
+        match answer {
+            Ok(()) | Err(CommitError::Refused(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Commits what goes by the board when what it is about has changed since.
+fn commit_unless_changed(transaction: Transaction, commit: CommitAll) -> Result<()> {
+    for answer in commit(vec![transaction]) {
         match answer {
             Ok(()) | Err(CommitError::Refused(_)) => {}
             Err(error) => return Err(error.into()),

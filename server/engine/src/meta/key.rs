@@ -21,6 +21,10 @@ impl fmt::Display for AccountId {
     }
 }
 
+/// Identifies a session of a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionKey(pub u128);
+
 /// Names the file of a body: incarnation, shard, counter, random bits. Later ids of a store are greater.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlobId(pub u128);
@@ -90,6 +94,8 @@ pub enum Key {
     Account(AccountId),
     AccountName(String),
     Token(String),
+    Session(SessionKey),
+    Outcome(SessionKey, u64),
     Blob(BlobId),
     Free(BlobId),
     Pack(u32),
@@ -113,6 +119,8 @@ pub mod tag {
     pub const ACCOUNT: u8 = 0x10;
     pub const ACCOUNT_NAME: u8 = 0x11;
     pub const TOKEN: u8 = 0x12;
+    pub const SESSION: u8 = 0x13;
+    pub const OUTCOME: u8 = 0x14;
     pub const BLOB: u8 = 0x20;
     pub const FREE: u8 = 0x21;
     pub const PACK: u8 = 0x22;
@@ -137,6 +145,11 @@ impl Key {
             Key::Account(id) => join(tag::ACCOUNT, &[&id.0.to_be_bytes()]),
             Key::AccountName(name) => join(tag::ACCOUNT_NAME, &[name.as_bytes()]),
             Key::Token(id) => join(tag::TOKEN, &[id.as_bytes()]),
+            Key::Session(id) => join(tag::SESSION, &[&id.0.to_be_bytes()]),
+            Key::Outcome(id, sequence) => join(
+                tag::OUTCOME,
+                &[&id.0.to_be_bytes(), &sequence.to_be_bytes()],
+            ),
             Key::Blob(id) => join(tag::BLOB, &[&id.0.to_be_bytes()]),
             Key::Free(id) => join(tag::FREE, &[&id.0.to_be_bytes()]),
             Key::Pack(number) => join(tag::PACK, &[&number.to_be_bytes()]),
@@ -185,6 +198,11 @@ impl Key {
             tag::ACCOUNT => Key::Account(AccountId(u128::from_be_bytes(r.array("account id")?))),
             tag::ACCOUNT_NAME => Key::AccountName(text(&mut r)?),
             tag::TOKEN => Key::Token(text(&mut r)?),
+            tag::SESSION => Key::Session(session(&mut r)?),
+            tag::OUTCOME => {
+                let id = session(&mut r)?;
+                Key::Outcome(id, u64::from_be_bytes(r.array("sequence")?))
+            }
             tag::BLOB => Key::Blob(BlobId(u128::from_be_bytes(r.array("blob id")?))),
             tag::FREE => Key::Free(BlobId(u128::from_be_bytes(r.array("blob id")?))),
             tag::PACK => Key::Pack(u32::from_be_bytes(r.array("pack")?)),
@@ -253,6 +271,10 @@ fn unescape(r: &mut Reader) -> Result<String, DecodeError> {
     String::from_utf8(text).map_err(|_| r.error("text"))
 }
 
+fn session(r: &mut Reader) -> Result<SessionKey, DecodeError> {
+    Ok(SessionKey(u128::from_be_bytes(r.array("session")?)))
+}
+
 /// The least byte string above all that begin with `prefix`; `None` when there is none.
 pub fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     let end = prefix.iter().rposition(|&b| b != 0xff)?;
@@ -282,6 +304,8 @@ mod tests {
             Key::Account(AccountId(9)),
             Key::AccountName("n".into()),
             Key::Token("t".into()),
+            Key::Session(SessionKey(1 << 100)),
+            Key::Outcome(SessionKey(1 << 100), 7),
             Key::Blob(BlobId::new(1, 2, 3, 4)),
             Key::Free(BlobId::new(1, 2, 3, 4)),
             Key::Pack(5),

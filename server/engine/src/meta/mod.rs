@@ -12,8 +12,8 @@ use crate::{
     blob::InFlight,
     error::Result,
     meta::{
-        key::{BucketId, Key},
-        record::{Location, PartRun, Record},
+        key::{BucketId, Key, SessionKey},
+        record::{Done, Location, PartRun, Record},
     },
     planted::{self, Bug},
     types::{ContentHeaders, ETag, Tags, UploadId},
@@ -89,6 +89,10 @@ impl Change {
                 let texts = lists.into_iter().flatten().map(|text| 2 + text.len());
                 texts.sum::<usize>() + token.sealed_secret.len() + token.secret_hash.len()
             }
+            Some(Record::Outcome(outcome)) => match &outcome.done {
+                Done::Refused(_, context) => context.len(),
+                Done::Nothing | Done::Written(_) => 0,
+            },
             _ => 0,
         };
         RECORD_BYTES + key + texts
@@ -139,6 +143,8 @@ pub enum Precondition {
     Is(Key, Box<Record>),
     /// No part has come by the upload since its row was read.
     PartsAre(UploadId, u64),
+    /// No request of this number was answered in the session, and its answer is not known to have arrived.
+    Unanswered(SessionKey, u64),
     /// The bucket has at most `quota` bytes when the object under `key` gets `size`.
     Within {
         /// The bucket.
@@ -248,6 +254,10 @@ pub trait MetaStore: MetaReader {
     /// Why the store refuses to write until it is restarted, if it does. What it says is not there may then
     /// come back with the restart.
     fn stopped(&self) -> Option<String>;
+
+    /// Changes whenever the store goes back in time or gives a part of its past up: what was remembered before is not
+    /// to be relied upon.
+    fn lineage(&self) -> u32;
 
     /// Why the store takes nothing that is added for now, if so: the disk is full. Deletes go on.
     fn full(&self) -> Option<String>;

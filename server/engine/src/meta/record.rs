@@ -9,6 +9,7 @@ mod object;
 mod policy;
 #[cfg(test)]
 pub(crate) mod sample;
+mod session;
 mod upkeep;
 
 pub use self::{
@@ -17,6 +18,7 @@ pub use self::{
     location::{Location, PartRun, PartSet},
     multipart::{PartRecord, PartSetRecord, UploadRecord},
     object::{ObjectRecord, Quarantined},
+    session::{Done, OutcomeRecord, SessionRecord, Written},
     upkeep::{BlobRecord, Checkpoint, PackRecord, ScrubRecord, ScrubTally},
 };
 use crate::{
@@ -42,6 +44,8 @@ pub enum Record {
     Account(AccountRecord),
     AccountName(AccountId),
     Token(Box<TokenRecord>),
+    Session(SessionRecord),
+    Outcome(Box<OutcomeRecord>),
     Blob(BlobRecord),
     Free,
     Pack(PackRecord),
@@ -71,6 +75,8 @@ impl Record {
                 w.u128(id.0);
             }
             Record::Token(r) => r.encode(&mut w),
+            Record::Session(r) => r.encode(&mut w),
+            Record::Outcome(r) => r.encode(&mut w),
             Record::Blob(r) => r.encode(&mut w),
             Record::Pack(r) => r.encode(&mut w),
             Record::PartSet(r) => r.encode(&mut w),
@@ -101,6 +107,8 @@ impl Record {
             tag::ACCOUNT => Record::Account(AccountRecord::decode(&mut r)?),
             tag::ACCOUNT_NAME => Record::AccountName(AccountId(r.u128("account")?)),
             tag::TOKEN => Record::Token(Box::new(TokenRecord::decode(&mut r, version)?)),
+            tag::SESSION => Record::Session(SessionRecord::decode(&mut r)?),
+            tag::OUTCOME => Record::Outcome(Box::new(OutcomeRecord::decode(&mut r)?)),
             tag::BLOB => Record::Blob(BlobRecord::decode(&mut r)?),
             tag::FREE | tag::FREE_PART_SET | tag::FREE_BUCKET => Record::Free,
             tag::PACK => Record::Pack(PackRecord::decode(&mut r)?),

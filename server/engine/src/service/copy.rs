@@ -12,12 +12,13 @@ use crate::{
     meta::{
         Body, Change, Precondition, Transaction,
         key::Key,
-        record::{BucketRecord, Location, ObjectRecord, Record},
+        record::{BucketRecord, Done, Location, ObjectRecord, Record},
     },
     piece::MOVES_MAX,
     service::{
         Buffer, Service, blocking,
         object::{check_metadata, info, put_requirements},
+        once,
         read::{DOWNLOAD_BYTES, ObjectReader},
     },
     types::{
@@ -83,7 +84,7 @@ impl Service {
                 );
             }
             let copy = self.copied(record, body.is_some(), &options);
-            let info = info(key.clone(), &copy);
+            let (info, done) = (info(key.clone(), &copy), Done::written(&copy));
             requires.add_quota(&to, key, info.size);
             let row = Key::Object(to.id, key.as_str().into());
             let transaction = Transaction {
@@ -91,9 +92,10 @@ impl Service {
                 body,
                 ..Transaction::default()
             };
-            match requires.commit(&*self.meta, transaction).await {
+            let once = options.once.as_ref();
+            match self.commit_once(requires, transaction, once, done).await {
                 Err(error) if error.kind() == ErrorKind::OperationAborted => {}
-                done => return done.map(|()| info),
+                done => return once::told(done?, key, info),
             }
         }
         Err(Error::new(

@@ -9,6 +9,7 @@ mod copy;
 pub mod list;
 pub mod multipart;
 pub mod object;
+mod once;
 pub mod policy;
 pub mod quarantine;
 pub mod read;
@@ -127,7 +128,18 @@ impl Requirements {
     }
 
     /// Commits under these preconditions.
-    async fn commit(self, meta: &dyn MetaStore, mut transaction: Transaction) -> Result<()> {
+    async fn commit(self, meta: &dyn MetaStore, transaction: Transaction) -> Result<()> {
+        self.try_commit(meta, transaction)
+            .await
+            .map_err(|(_, error)| error)
+    }
+
+    /// The same; a failure comes with how the store said it.
+    async fn try_commit(
+        self,
+        meta: &dyn MetaStore,
+        mut transaction: Transaction,
+    ) -> Result<(), (CommitError, Error)> {
         let (requires, errors): (Vec<_>, Vec<_>) = self
             .0
             .into_iter()
@@ -138,9 +150,9 @@ impl Requirements {
             Ok(()) => Ok(()),
             Err(CommitError::Refused(i)) => {
                 let (kind, context) = errors.into_iter().nth(i).expect("one error a precondition");
-                Err(Error::new(kind, context))
+                Err((CommitError::Refused(i), Error::new(kind, context)))
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err((error.clone(), error.into())),
         }
     }
 }

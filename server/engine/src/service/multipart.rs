@@ -18,7 +18,8 @@ use crate::{
         Change, Precondition, Transaction,
         key::Key,
         record::{
-            BucketRecord, Location, ObjectRecord, PartRecord, PartSetRecord, Record, UploadRecord,
+            BucketRecord, Done, Location, ObjectRecord, PartRecord, PartSetRecord, Record,
+            UploadRecord,
         },
     },
     piece::MOVES_MAX,
@@ -29,6 +30,7 @@ use crate::{
         blocking,
         body::BodyWriter,
         object::{check_metadata, info},
+        once,
         read::DOWNLOAD_BYTES,
     },
     types::{
@@ -210,16 +212,18 @@ impl Service {
                 "Parts of the upload are being uploaded: complete it when they are done.",
             );
             requires.add_conditions(&bucket, key, &options.conditions);
-            let (transaction, info) = self.completion(&bucket, key, id, upload, assembly);
+            let (transaction, info, answer) = self.completion(&bucket, key, id, upload, assembly);
             requires.add_quota(&bucket, key, info.size);
-            match requires.commit(&*self.meta, transaction).await {
+            let once = options.once.as_ref();
+            let done = self.commit_once(requires, transaction, once, answer);
+            match done.await {
                 // A part came, or the upload ended, while we looked: look again.
                 Err(error)
                     if matches!(
                         error.kind(),
                         ErrorKind::OperationAborted | ErrorKind::NoSuchUpload
                     ) => {}
-                done => return done.map(|()| info),
+                done => return once::told(done?, key, info),
             }
         }
         Err(Error::new(
@@ -286,7 +290,7 @@ impl Service {
         id: UploadId,
         upload: UploadRecord,
         assembly: Assembly,
-    ) -> (Transaction, ObjectInfo) {
+    ) -> (Transaction, ObjectInfo, Done) {
         let record = ObjectRecord {
             version: self.env.unique_id(),
             modified: self.env.clock.now(),
@@ -302,12 +306,12 @@ impl Service {
             tags: upload.tags,
             quarantined: None,
         };
-        let info = info(key.clone(), &record);
+        let (info, done) = (info(key.clone(), &record), Done::written(&record));
         let upload = Key::Upload(bucket.id, key.as_str().into(), id);
         let key = Key::Object(bucket.id, key.as_str().into());
         let changes = completion_changes(key, record, upload, assembly.unused);
         let transaction = Transaction::of(changes);
-        (transaction, info)
+        (transaction, info, done)
     }
 
     pub(crate) async fn abort_multipart_upload(

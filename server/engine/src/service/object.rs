@@ -10,7 +10,7 @@ use crate::{
     meta::{
         Change, CommitError, Precondition, Transaction,
         key::Key,
-        record::{BucketRecord, Location, ObjectRecord, Record},
+        record::{BucketRecord, Done, Location, ObjectRecord, Record},
     },
     piece::MOVES_MAX,
     service::{
@@ -18,6 +18,7 @@ use crate::{
         access::Standing,
         blocking,
         body::BodyWriter,
+        once,
         policy::over_quota,
         read::{ObjectReader, select_range},
     },
@@ -120,21 +121,33 @@ impl Service {
         let row = Key::Object(bucket.id, key.as_str().into());
         let changed = "The object was changed meanwhile: try again.";
         for _ in 0..MOVES_MAX {
-            let Some(Record::Object(old)) = self.meta.get(&row)? else {
-                return self
-                    .delete_rows(name, &bucket, std::slice::from_ref(key))
-                    .await;
-            };
-            if !conditions.hold(&old.etag, old.size, old.modified) {
-                return Err(Error::new(ErrorKind::PreconditionFailed, NOT_HELD));
-            }
             let mut requires = Requirements::bucket(name, &bucket);
-            let is = Precondition::VersionIs(row.clone(), old.version);
-            requires.add(is, ErrorKind::OperationAborted, changed);
-            let transaction = Transaction::of(vec![Change::delete(row.clone())]);
-            match requires.commit(&*self.meta, transaction).await {
+            let mut transaction = Transaction::default();
+            match self.meta.get(&row)? {
+                Some(Record::Object(old)) => {
+                    if !conditions.hold(&old.etag, old.size, old.modified) {
+                        return Err(Error::new(ErrorKind::PreconditionFailed, NOT_HELD));
+                    }
+                    let is = Precondition::VersionIs(row.clone(), old.version);
+                    requires.add(is, ErrorKind::OperationAborted, changed);
+                    transaction.changes.push(Change::delete(row.clone()));
+                }
+                _ if conditions.once.is_none() => {
+                    return self
+                        .delete_rows(name, &bucket, std::slice::from_ref(key))
+                        .await;
+                }
+                // What comes again must not take what others put meanwhile.
+                _ => {
+                    let absent = Precondition::Absent(row.clone());
+                    requires.add(absent, ErrorKind::OperationAborted, changed);
+                }
+            }
+            let once = conditions.once.as_ref();
+            let done = self.commit_once(requires, transaction, once, Done::Nothing);
+            match done.await {
                 Err(error) if error.kind() == ErrorKind::OperationAborted => {}
-                done => return done,
+                done => return done.map(drop),
             }
         }
         Err(Error::new(ErrorKind::OperationAborted, changed))
@@ -251,10 +264,6 @@ pub(crate) fn info(key: ObjectKey, record: &ObjectRecord) -> ObjectInfo {
     if !checksums.contains(&crc64) {
         checksums.push(crc64);
     }
-    let parts_count = match &record.location {
-        Location::Parts(set) => Some(set.count()),
-        _ => None,
-    };
     ObjectInfo {
         key,
         size: record.size,
@@ -266,7 +275,7 @@ pub(crate) fn info(key: ObjectKey, record: &ObjectRecord) -> ObjectInfo {
         checksums,
         checksum_type: record.checksum_type,
         sha256: record.sha256,
-        parts_count,
+        parts_count: record.parts_count(),
         tag_count: record.tags.iter().len(),
     }
 }
@@ -406,14 +415,15 @@ impl ObjectWriter {
             tags: options.tags,
             quarantined: None,
         };
-        let info = info(key.clone(), &record);
+        let (info, done) = (info(key.clone(), &record), Done::written(&record));
         let row = Key::Object(bucket.id, key.as_str().into());
         let record = Record::Object(Box::new(record));
         let mut transaction = Transaction::default();
         let _buffer = body
             .place(&mut transaction, bucket.id, &key, row, record)
             .await?;
-        requires.commit(&*service.meta, transaction).await?;
-        Ok(info)
+        let once = options.once.as_ref();
+        let before = service.commit_once(requires, transaction, once, done);
+        once::told(before.await?, &key, info)
     }
 }

@@ -327,6 +327,8 @@ pub(super) fn same(found: &Record, row: &Row) -> bool {
         (Record::Object(found), Row::Object(object)) => **found == object.record,
         (Record::Upload(found), Row::Upload(upload)) => **found == **upload,
         (Record::Part(found), Row::Part(part)) => **found == part.record,
+        (Record::Session(found), Row::Session(session)) => found == session,
+        (Record::Outcome(found), Row::Outcome(outcome)) => **found == **outcome,
         _ => false,
     }
 }

@@ -29,6 +29,8 @@ const BEHIND: u64 = 24;
 
 /// Lives on a damaged store.
 pub(super) fn live(world: &mut World) -> Outcome {
+    // What a hole has swallowed is made up for by the lineage, which is not of rows.
+    world.plan.once_of_16 = 0;
     world.live_on()?;
     world.rest()?;
     let damaged = damage(world);

@@ -2,7 +2,10 @@
 //!
 //! The collector's transactions come through here too, so that what is left of the dead is known exactly.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -10,11 +13,18 @@ use super::check;
 use crate::{
     meta::{
         Precondition, Transaction,
-        key::{BucketId, Key},
-        record::{BucketRecord, Location, ObjectRecord, PartRecord, Record, UploadRecord},
+        key::{BucketId, Key, SessionKey},
+        record::{
+            BucketRecord, Location, ObjectRecord, OutcomeRecord, PartRecord, Record, SessionRecord,
+            UploadRecord,
+        },
     },
-    types::UploadId,
+    types::{SESSION_WINDOW, Timestamp, UploadId},
 };
+
+/// How long a session is used after its last request, and how long it is kept, in milliseconds.
+pub(super) const SESSION_USED_MS: u64 = 60;
+pub(super) const SESSION_KEPT_MS: u64 = 2 * SESSION_USED_MS;
 
 /// The rows that transactions write; what follows from them (counters, references) is recomputed by the check.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +37,8 @@ pub(super) struct State {
     /// The lsn of the last transaction, and of the one that changed each row last, if only by removing it.
     pub(super) lsn: u64,
     pub(super) lsns: BTreeMap<Key, u64>,
+    /// What was done in sessions, each of which may be done once.
+    once: BTreeSet<(SessionKey, u64)>,
 }
 
 #[derive(Clone, Debug)]
@@ -35,6 +47,8 @@ pub(super) enum Row {
     Object(Arc<Object>),
     Upload(Arc<UploadRecord>),
     Part(Arc<Part>),
+    Session(SessionRecord),
+    Outcome(Arc<OutcomeRecord>),
 }
 
 /// An object as it was committed (an inline body at `Here`), with its body.
@@ -58,6 +72,8 @@ impl Row {
             Row::Object(object) => Record::Object(Box::new(object.record.clone())),
             Row::Upload(upload) => Record::Upload(Box::new((**upload).clone())),
             Row::Part(part) => Record::Part(Box::new(part.record.clone())),
+            Row::Session(session) => Record::Session(*session),
+            Row::Outcome(outcome) => Record::Outcome(Box::new((**outcome).clone())),
         }
     }
 
@@ -73,7 +89,7 @@ impl Row {
         match self {
             Row::Object(object) => Some((&object.record.location, &object.body)),
             Row::Part(part) => Some((&part.record.location, &part.body)),
-            Row::Bucket(_) | Row::Upload(_) => None,
+            _ => None,
         }
     }
 
@@ -82,7 +98,7 @@ impl Row {
         match self {
             Row::Object(object) => Some(object.record.crc64),
             Row::Part(part) => Some(part.record.crc64),
-            Row::Bucket(_) | Row::Upload(_) => None,
+            _ => None,
         }
     }
 
@@ -90,7 +106,7 @@ impl Row {
         match self {
             Row::Object(object) => Some(object.record.version),
             Row::Part(part) => Some(part.record.version),
-            Row::Bucket(_) | Row::Upload(_) => None,
+            _ => None,
         }
     }
 
@@ -145,11 +161,16 @@ impl Intent {
     }
 }
 
-/// True of the rows that transactions write, false of those that follow.
+/// True of the rows that transactions write, and of sessions, which follow; false of all others that follow.
 pub(super) fn is_modelled(key: &Key) -> bool {
     matches!(
         key,
-        Key::Bucket(_) | Key::Object(..) | Key::Upload(..) | Key::Part(..)
+        Key::Bucket(_)
+            | Key::Object(..)
+            | Key::Upload(..)
+            | Key::Part(..)
+            | Key::Session(_)
+            | Key::Outcome(..)
     )
 }
 
@@ -169,6 +190,10 @@ pub(super) fn commit_one(state: &mut State, intent: &Intent) -> Result<(), usize
     }
     state.lsn += 1;
     for (key, edit) in &intent.changes {
+        if let (Key::Outcome(session, sequence), Edit::Put(_)) = (key, edit) {
+            let is_first = state.once.insert((*session, *sequence));
+            assert!(is_first, "{key:?} is done a second time");
+        }
         state.apply(key, edit);
         state.lsns.insert(key.clone(), state.lsn);
     }
@@ -190,6 +215,10 @@ fn holds(state: &State, precondition: &Precondition, moves_seen: u64) -> bool {
         Precondition::VersionIs(key, v) => row(key).and_then(Row::version) == Some(*v),
         Precondition::Is(key, record) => {
             row(key).is_some_and(|row| check::same(record, row)) && state.moves(key) == moves_seen
+        }
+        Precondition::Unanswered(session, sequence) => {
+            let is_answered = row(&Key::Outcome(*session, *sequence)).is_some();
+            !is_answered && state.session(*session).lowest <= *sequence
         }
         Precondition::Within {
             bucket,
@@ -219,6 +248,9 @@ impl State {
         match (key, edit) {
             (Key::Upload(_, _, id), Edit::Put(_)) => drop(self.changes.insert(*id, 0)),
             (Key::Upload(_, _, id), Edit::Delete) => self.forget_unneeded(*id),
+            (Key::Outcome(id, sequence), Edit::Put(Row::Outcome(outcome))) => {
+                self.forget_answers(*id, *sequence, outcome);
+            }
             (Key::Part(id, _), _) => {
                 self.changes.entry(*id).and_modify(|changes| *changes += 1);
             }
@@ -227,6 +259,34 @@ impl State {
         if let Some(id) = before.and_then(|row| row.made_of()) {
             self.forget_unneeded(id);
         }
+    }
+
+    /// The answers that the caller has got are kept no longer.
+    fn forget_answers(&mut self, id: SessionKey, sequence: u64, outcome: &OutcomeRecord) {
+        let mut session = self.session(id);
+        let lowest = outcome.lowest.min(sequence);
+        let from = session.lowest.max(lowest.saturating_sub(SESSION_WINDOW));
+        for number in from..lowest {
+            self.rows.remove(&Key::Outcome(id, number));
+        }
+        session.lowest = session.lowest.max(lowest);
+        session.used = session.used.max(outcome.at);
+        self.rows.insert(Key::Session(id), Row::Session(session));
+    }
+
+    pub(super) fn session(&self, id: SessionKey) -> SessionRecord {
+        match self.rows.get(&Key::Session(id)) {
+            Some(Row::Session(session)) => *session,
+            _ => SessionRecord::default(),
+        }
+    }
+
+    /// Whether a session, or an answer of it, may be forgotten by now.
+    fn is_expired(&self, key: &Key, now: Timestamp) -> bool {
+        let (Key::Session(id) | Key::Outcome(id, _)) = key else {
+            return false;
+        };
+        self.session(*id).used.0 + SESSION_KEPT_MS < now.0
     }
 
     fn forget_unneeded(&mut self, id: UploadId) {
@@ -296,10 +356,11 @@ impl State {
         &self,
         intent: &Intent,
         is_held: impl Fn(UploadId) -> bool,
+        now: Timestamp,
     ) -> Result<(), String> {
         let is_wrong = |(key, edit): &&(Key, Edit)| match (key, edit) {
             (Key::Part(id, _), Edit::Delete) => !self.is_dead(key) || is_held(*id),
-            (_, Edit::Delete) => !self.is_dead(key),
+            (_, Edit::Delete) => !self.is_dead(key) && !self.is_expired(key, now),
             (_, Edit::Move) => false,
             (_, Edit::Put(_)) => true,
         };

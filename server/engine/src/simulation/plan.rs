@@ -91,6 +91,8 @@ pub(super) struct Plan {
     pub(super) backup_items: usize,
     /// Rows that the collector removes in a step.
     pub(super) free_per_step: usize,
+    /// Of 16 transactions, how many are done once however often they come.
+    pub(super) once_of_16: u64,
 }
 
 impl Plan {
@@ -129,6 +131,7 @@ impl Plan {
             bad_backups_of_16: one_of([0, 0, 2, 6]),
             backup_items: one_of([1, 3, 16, 256]) as usize,
             free_per_step: one_of([1, 3, 256, 256]) as usize,
+            once_of_16: one_of([0, 0, 4, 12]),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod multipart;
+mod once;
 mod rivals;
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 pub(super) use self::{
     bodies::{Writing, advance_body},
     multipart::{Look, Upload},
+    once::Session,
     rivals::rivals,
 };
 use super::{
@@ -46,8 +48,12 @@ pub(super) fn batch(world: &mut World) -> Outcome<(Vec<Transaction>, Vec<Intent>
     let mut staged = world.acknowledged.clone();
     let (mut transactions, mut intents) = (Vec::new(), Vec::new());
     for _ in 0..count {
-        let Some((transaction, intent)) = transaction(world, &staged)? else {
+        let Some(made) = transaction(world, &staged)? else {
             break;
+        };
+        let (transaction, intent) = match world.dice.of_16(world.plan.once_of_16) {
+            true => once::done_once(world, &staged, made),
+            false => made,
         };
         if world.dice.of_16(12) {
             let _ = model::commit_one(&mut staged, &intent);
@@ -93,6 +99,8 @@ fn describe_change((key, edit): &(Key, Edit)) -> String {
         Edit::Move => format!("move {key:?}"),
         Edit::Put(Row::Bucket(bucket)) => format!("create {key:?} as {}", bucket.id.0),
         Edit::Put(Row::Upload(_)) => format!("create {key:?}"),
+        Edit::Put(Row::Session(_)) => unreachable!("it follows"),
+        Edit::Put(Row::Outcome(outcome)) => format!("answer {key:?}: {outcome:?}"),
         Edit::Put(Row::Object(object)) => format!(
             "put {key:?} version {} of {} bytes at {:?}",
             object.record.version, object.record.size, object.record.location

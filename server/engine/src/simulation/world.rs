@@ -3,17 +3,17 @@
 //! The engine's step functions run by hand on one thread. Whatever they answer is held against the model;
 //! after every restart everything is.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use super::{
     backups::Backups,
     check::{self, Found},
     environment::env,
     held::Held,
-    model::{self, Intent, State},
+    model::{self, Intent, SESSION_KEPT_MS, State},
     plan::{Plan, Step},
     story::Story,
-    traffic::{self, Look, Seen, Upload, Writing},
+    traffic::{self, Look, Seen, Session, Upload, Writing},
 };
 use crate::{
     disk::{
@@ -66,6 +66,8 @@ pub(super) struct World {
     pub(super) seen: Vec<Seen>,
     /// Readers who are at the parts of an object.
     pub(super) held: Vec<Held>,
+    /// Callers whose requests are done once.
+    pub(super) sessions: Vec<Session>,
     pub(super) next_bucket: u64,
     pub(super) next_version: u128,
     /// A failing sync is planned; one has failed in the life of this process.
@@ -105,6 +107,7 @@ impl World {
             looks: Vec::new(),
             seen: Vec::new(),
             held: Vec::new(),
+            sessions: Vec::new(),
             next_bucket: 1,
             next_version: 1,
             sync_armed: false,
@@ -363,7 +366,8 @@ impl World {
 
     fn must_be_tidying(&self, intent: &Intent) -> Outcome {
         let is_held = |id| self.held.iter().any(|held| held.is_at(id));
-        self.acknowledged.must_be_tidying(intent, is_held)
+        let now = self.env.clock.now();
+        self.acknowledged.must_be_tidying(intent, is_held, now)
     }
 
     pub(super) fn prepare_pack(&mut self) -> Outcome {
@@ -576,7 +580,9 @@ impl Store {
             applier,
         } = opened;
         Self {
-            collector: Collector::new(local.clone()).taking(free_per_step),
+            collector: Collector::new(local.clone())
+                .taking(free_per_step)
+                .forgetting(env, Duration::from_millis(SESSION_KEPT_MS)),
             snapshotter: Snapshotter::new(local.clone(), env.clone()),
             scrubber: Scrubber::new(
                 local.clone(),

@@ -1,6 +1,6 @@
 //! What must hold for a read, a write or a delete to happen.
 
-use super::{ETag, Timestamp};
+use super::{ETag, Once, Timestamp};
 
 /// What must hold for a write to happen; decided inside the commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct DeleteConditions {
     pub if_match_size: Option<u64>,
     /// The object must have been modified in this second.
     pub if_match_modified: Option<Timestamp>,
+    /// Which request of a session it is, if it is to be done once however often it comes.
+    pub once: Option<Once>,
 }
 
 impl DeleteConditions {

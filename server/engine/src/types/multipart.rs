@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use super::{
     BucketName, Checksum, ChecksumAlgorithm, ChecksumType, Conditions, ContentHeaders, ETag,
-    ObjectKey, ReadConditions, Tags, Timestamp,
+    ObjectKey, Once, ReadConditions, Tags, Timestamp,
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -126,6 +126,8 @@ pub struct CompleteOptions {
     pub size: Option<u64>,
     /// Least size of every part but the last, in bytes.
     pub part_bytes_min: u64,
+    /// Which request of a session it is, if it is to be done once however often it comes.
+    pub once: Option<Once>,
 }
 
 /// Options of `list_parts`.
@@ -203,4 +205,6 @@ pub struct CopyOptions {
     pub checksum_algorithm: Option<ChecksumAlgorithm>,
     /// What must hold for the destination.
     pub conditions: Conditions,
+    /// Which request of a session it is, if it is to be done once however often it comes.
+    pub once: Option<Once>,
 }

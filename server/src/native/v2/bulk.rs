@@ -10,7 +10,7 @@ use jay_wire::{
 };
 
 use super::{
-    Frame, INLINE_BYTES_MAX, REVOKED, note_refusal, note_success, protocol_failure,
+    Frame, INLINE_BYTES_MAX, REVOKED, note_refusal, note_success, once, protocol_failure,
     shared::{enveloped, whole},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
         body::{Body, Broken, Whole},
         connection::Session,
         error::Error,
-        operation::{Answer, Outgoing, V2, perform},
+        operation::{Answer, Outgoing, perform_once},
         wire::{End, Wire},
     },
 };
@@ -144,9 +144,10 @@ async fn perform_one(
         None if data.is_empty() => Body::Whole(None),
         None => return Err(Error::data_without_body().into()),
     };
-    let call = session.call(caller, true);
+    let once = once(caller, envelope.session)?;
+    let call = session.call(caller, true, once);
     let context = &mut record.context;
-    let work = perform::<V2>(&call, header.code, metadata, &mut body, context);
+    let work = perform_once(&call, header.code, metadata, &mut body, context);
     let done = match envelope.deadline_ms {
         0 => work.await,
         some => {

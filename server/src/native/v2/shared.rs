@@ -20,14 +20,14 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Frame, INLINE_BYTES_MAX, REVOKED, note_refusal, note_success, protocol_failure};
+use super::{Frame, INLINE_BYTES_MAX, REVOKED, note_refusal, note_success, once, protocol_failure};
 use crate::{
     listener::{Io, Record},
     native::{
         body::{Body, Broken, Whole},
         connection::Session,
         error::Error,
-        operation::{Answer, Outgoing, V2, perform},
+        operation::{Answer, Outgoing, perform_once},
         wire::{End, READ_BYTES, Wire},
     },
 };
@@ -266,7 +266,7 @@ impl<'a> Request<'a> {
             record.context.request_id.clone_from(&envelope.request_id);
         }
         let deadline = envelope.deadline_ms;
-        let work = self.answer(envelope.body, &mut record);
+        let work = self.answer(envelope.body, envelope.session, &mut record);
         let done = tokio::select! {
             biased;
             done = within(deadline, work) => done,
@@ -290,6 +290,7 @@ impl<'a> Request<'a> {
     async fn answer(
         self,
         body: Option<call::Body>,
+        place: Option<call::Session>,
         record: &mut Record,
     ) -> Result<(Frame, Option<SemaphorePermit<'a>>), Error> {
         self.session.admit(self.caller, self.data.len() as u64)?;
@@ -305,9 +306,10 @@ impl<'a> Request<'a> {
             None if self.data.is_empty() => Body::Whole(None),
             None => return Err(Error::data_without_body()),
         };
-        let call = self.session.call(self.caller, true);
+        let once = once(self.caller, place)?;
+        let call = self.session.call(self.caller, true, once);
         let context = &mut record.context;
-        let done = perform::<V2>(&call, self.code, &self.metadata, &mut body, context).await;
+        let done = perform_once(&call, self.code, &self.metadata, &mut body, context).await;
         let reply = Reply {
             request_id: record.context.request_id.clone(),
             body: None,

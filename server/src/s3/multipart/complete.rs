@@ -36,6 +36,7 @@ pub(crate) async fn complete_multipart_upload<B: RequestBody>(
     // A number of parts behind it says that it is made of theirs.
     let implied = checksum_parts.map(|_| ChecksumType::Composite);
     let mut options = CompleteOptions {
+        once: None,
         conditions: conditions::of_write(request_headers)?,
         checksum,
         checksum_type: checksum::wanted_type(request_headers)?.or(implied),

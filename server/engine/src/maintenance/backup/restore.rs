@@ -364,9 +364,7 @@ impl Restore {
     /// All is there: the directory becomes a store (again).
     fn finish(&mut self) -> Result<RestoreReport, BackupError> {
         self.name_rows().map_err(not_restored(snapshot::DIR))?;
-        // No start of this store, lost ones included, comes more often than once in a second.
-        let seconds = u32::try_from(self.env.clock.now().0 / 1000).unwrap_or(u32::MAX - 1);
-        let floor = seconds
+        let floor = format::floor_now(&self.env)
             .max(self.manifest.checkpoint.incarnation)
             .max(self.was.map_or(0, |was| was.incarnation_floor));
         let created = self.was.map_or(self.manifest.created.0, |was| was.created);

@@ -8,7 +8,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     meta::{
         Change, Precondition,
-        key::{BlobId, BucketId, Key, tag},
+        key::{BlobId, BucketId, Key, SessionKey, tag},
         local::{
             Local,
             index::IndexRead,
@@ -16,11 +16,12 @@ use crate::{
             overlay::{Generation, Lookup, Turn},
         },
         record::{
-            BlobRecord, BucketStats, Location, ObjectRecord, PackRecord, PartSetRecord, Record,
+            BlobRecord, BucketStats, Location, ObjectRecord, OutcomeRecord, PackRecord,
+            PartSetRecord, Record, SessionRecord,
         },
     },
     planted::{self, Bug},
-    types::UploadId,
+    types::{SESSION_WINDOW, UploadId},
 };
 
 pub mod recount;
@@ -105,6 +106,11 @@ impl<'a> View<'a> {
                 Some(row) if planted::is(Bug::RowUnchecked) => row.version() == record.version(),
                 row => row.as_ref() == Some(record),
             },
+            Precondition::Unanswered(session, sequence) => {
+                let is_awaited = self.session(*session)?.lowest <= *sequence;
+                let outcome = Key::Outcome(*session, *sequence);
+                is_awaited && (self.get(&outcome)?.is_none() || planted::is(Bug::AnswerTwice))
+            }
             Precondition::Within {
                 bucket,
                 key,
@@ -144,6 +150,9 @@ impl<'a> View<'a> {
             (Key::Part(id, _), _, new) => self.count_parts(*id, old.is_some(), new.is_some())?,
             (Key::Upload(_, _, id), None, Some(_)) => self.add_reference(*id)?,
             (Key::Upload(_, _, id), Some(_), None) => self.drop_reference(*id)?,
+            (Key::Outcome(session, sequence), _, Some(Record::Outcome(new))) => {
+                self.forget_answers(*session, *sequence, new)?;
+            }
             (Key::Bucket(_), None, Some(Record::Bucket(new))) => {
                 let stats = Record::BucketStats(BucketStats::default());
                 self.put(&Key::BucketStats(new.id), Some(stats));
@@ -236,6 +245,40 @@ impl<'a> View<'a> {
             let record = is_in(new).then_some(Record::Quarantine);
             self.put(&Key::Quarantine(bucket, key.to_owned()), record);
         }
+    }
+
+    fn session(&mut self, id: SessionKey) -> Result<SessionRecord> {
+        Ok(match self.get(&Key::Session(id))? {
+            Some(Record::Session(session)) => session,
+            _ => SessionRecord::default(),
+        })
+    }
+
+    /// Something was answered in a session: the answers that its caller has got by now are kept no longer.
+    fn forget_answers(
+        &mut self,
+        id: SessionKey,
+        sequence: u64,
+        outcome: &OutcomeRecord,
+    ) -> Result<()> {
+        let mut session = self.session(id)?;
+        let mut lowest = outcome.lowest.min(sequence);
+        if planted::is(Bug::ForgetUnread) {
+            lowest += 1;
+        }
+        let from = session.lowest.max(lowest.saturating_sub(SESSION_WINDOW));
+        for number in from..lowest {
+            let answered = Key::Outcome(id, number);
+            if self.get(&answered)?.is_some() {
+                self.put(&answered, None);
+            }
+        }
+        if !planted::is(Bug::LowestNotKept) {
+            session.lowest = session.lowest.max(lowest);
+        }
+        session.used = session.used.max(outcome.at);
+        self.put(&Key::Session(id), Some(Record::Session(session)));
+        Ok(())
     }
 
     fn retain(&mut self, (location, bytes): (&Location, u64)) -> Result<()> {

@@ -12,7 +12,7 @@ use crate::{
 
 const MAGIC: &[u8; 8] = b"JAYSTORE";
 /// See FORMAT.md. Every version since the first can be read; a start makes it this one.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 const FILE: &str = "FORMAT";
 const TEMPORARY: &str = "FORMAT.new";
 /// The file of the index.
@@ -33,7 +33,7 @@ pub struct Format {
     /// When it was made, in milliseconds since 1970.
     pub created: u64,
     /// All starts from here on count from above this, so that ids of bodies that a restore has lost do not come
-    /// again. 0 when nothing was ever restored.
+    /// again. 0 when nothing was ever restored, and no loss accepted.
     pub incarnation_floor: u32,
 }
 
@@ -72,6 +72,20 @@ pub(crate) fn look(disk: &dyn Disk) -> Result<Option<Format>, OpenError> {
     }
     let begun = read(disk, TEMPORARY).map_err(io)?;
     Ok(begun.and_then(|bytes| decode(&bytes).ok()))
+}
+
+/// Notes that the store gives up a part of its past: what it remembers from before is not to be relied upon.
+pub(crate) fn raise_floor(disk: &dyn Disk, env: &Env) -> Result<(), OpenError> {
+    let Some(mut format) = look(disk)? else {
+        return Ok(());
+    };
+    format.incarnation_floor = floor_now(env).max(format.incarnation_floor);
+    replace(disk, &format).map_err(|e| OpenError::io("FORMAT could not be written", e))
+}
+
+/// Above all incarnations so far: no store is started more often than once in a second.
+pub(crate) fn floor_now(env: &Env) -> u32 {
+    u32::try_from(env.clock.now().0 / 1000).unwrap_or(u32::MAX - 1)
 }
 
 /// Says what a restored store is: in place of what FORMAT says, or where there is none.

@@ -142,7 +142,7 @@ fn open_once(
         config,
         env,
         store_id,
-        incarnation,
+        (incarnation, incarnation_floor),
         index,
         checkpoint,
         next_number,

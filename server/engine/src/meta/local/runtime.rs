@@ -173,6 +173,10 @@ impl MetaStore for LocalStore {
         self.local.stopped()
     }
 
+    fn lineage(&self) -> u32 {
+        self.local.lineage
+    }
+
     fn full(&self) -> Option<String> {
         self.local.full()
     }

@@ -43,6 +43,14 @@ pub struct Quarantined {
 }
 
 impl ObjectRecord {
+    /// Of how many parts it was made.
+    pub fn parts_count(&self) -> Option<u16> {
+        match &self.location {
+            Location::Parts(set) => Some(set.count()),
+            _ => None,
+        }
+    }
+
     pub(super) fn encode(&self, w: &mut Writer) {
         w.u8(0)
             .u128(self.version)

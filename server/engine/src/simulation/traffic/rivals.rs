@@ -123,6 +123,6 @@ fn successor(row: &Row, version: u128) -> Option<Row> {
             record.sha256 = sha256;
             Row::Part(Arc::new(Part { record, body }))
         }
-        Row::Bucket(_) | Row::Upload(_) => return None,
+        _ => return None,
     })
 }
