@@ -401,6 +401,13 @@ impl Put {
         self.if_none_match("*")
     }
 
+    /// Without MD5 and SHA-256, which cost the server more than all else of a large body: the ETag is `crc64nvme-` and the
+    /// CRC64-NVME in hex then, which every body has.
+    pub fn without_digests(mut self) -> Self {
+        self.asked.without_digests = true;
+        self
+    }
+
     /// A checksum that the body must have, and that is kept.
     pub fn checksum(mut self, checksum: Checksum) -> Self {
         self.asked.checksum = Some(object::Checksum {

@@ -637,3 +637,45 @@ def test_limits_of_requests(new_server):
     # Of unknown length it is refused where it becomes too long.
     assert bulk.upload("PutObject", {1: "default", 2: "long"}, bytes(1_000_001), size=False).failure == TOO_LARGE
     assert bulk.get("default", "long").failure == OBJECT_NOT_FOUND
+
+
+def test_a_body_without_digests(native, bulk, bucket, s3):
+    """Its ETag is CRC64-NVME, which S3 clients take for any other."""
+    for key, body in [("short", b"123456789"), ("long", b"0123456789" * 100_000)]:
+        etag = f"crc64nvme-{CRC64.calc(body):016x}"
+        asked = {1: bucket, 2: key, 9: True}
+        stored = bulk.upload("PutObject", asked, body)
+        assert (stored.text(1), stored.text(2)) == (etag, ""), stored
+        assert native.ask("HeadObject", {1: bucket, 2: key}).text(4) == ""
+        got = s3.get_object(Bucket=bucket, Key=key)
+        assert got["Body"].read() == body and got["ETag"] == f'"{etag}"'
+        assert s3.head_object(Bucket=bucket, Key=key, IfMatch=etag)["ContentLength"] == len(body)
+        assert s3.list_objects_v2(Bucket=bucket, Prefix=key)["Contents"][0]["ETag"] == f'"{etag}"'
+        copied = native.ask("CopyObject", {1: bucket, 2: f"{key} copied", 3: bucket, 4: key})
+        assert (copied.text(1), copied.text(2)) == (etag, "")
+        # A checksum that is asked for is computed all the same.
+        digest = hashlib.sha256(body).digest()
+        both = bulk.upload("PutObject", asked | {0x8008: {1: "SHA256", 2: digest}}, body)
+        assert both.text(2) == digest.hex() and both.text(1) == etag
+        assert bulk.upload("PutObject", asked | {0x8008: {1: "SHA256", 2: bytes(32)}}, body).failure == CHECKSUM_MISMATCH
+
+
+def test_damage_to_a_body_without_digests_is_found(new_server):
+    server = new_server(JAY_VERIFY_SAMPLE_RATE="1").start()
+    bulk = connect(server, bulk=True)
+    body = os.urandom(MIB)
+    assert bulk.upload("PutObject", {1: "default", 2: "k", 9: True}, body).code == OK
+    assert bulk.download("GetObject", {1: "default", 2: "k"})[1] == body
+    file = blob_of(server, body[:40])
+    damaged = bytearray(file.read_bytes())
+    damaged[MIB // 2] ^= 1
+    file.write_bytes(damaged)
+    bulk.ask("GetObject", {1: "default", 2: "k"})
+    assert native_until_failed(bulk) == CORRUPT
+
+
+def native_until_failed(bulk: NativeV2) -> int:
+    """The number of the error with which a body ends."""
+    while (piece := bulk.frame()).code == OPERATIONS["chunk"]:
+        piece.checked()
+    return number(fields(piece.fields[3])[1])

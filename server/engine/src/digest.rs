@@ -10,7 +10,7 @@ use crate::{
     types::{Checksum, ChecksumAlgorithm, ETag, PartOptions},
 };
 
-/// Sums under way. Each is optional, so that MD5 can be computed on a thread of its own.
+/// Sums under way. Each is optional, so that MD5 can be computed on a thread of its own, or not at all.
 #[derive(Default)]
 pub struct Digests {
     md5: Option<Md5>,
@@ -18,7 +18,7 @@ pub struct Digests {
 }
 
 struct Others {
-    sha256: Sha256,
+    sha256: Option<Sha256>,
     crc64: crc_fast::Digest,
     chosen: Option<(ChecksumAlgorithm, Chosen)>,
 }
@@ -35,7 +35,7 @@ impl Digests {
     pub fn without_md5(chosen: Option<ChecksumAlgorithm>) -> Self {
         let crc = |algorithm| Chosen::Crc(crc_fast::Digest::new(algorithm));
         let others = Others {
-            sha256: Sha256::new(),
+            sha256: Some(Sha256::new()),
             crc64: crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme),
             chosen: chosen.map(|algorithm| {
                 let state = match algorithm {
@@ -53,6 +53,16 @@ impl Digests {
         }
     }
 
+    /// The same without SHA-256, unless it was chosen.
+    pub fn without_sha256(mut self) -> Self {
+        if let Some(others) = &mut self.others
+            && !matches!(others.chosen, Some((ChecksumAlgorithm::Sha256, _)))
+        {
+            others.sha256 = None;
+        }
+        self
+    }
+
     /// MD5 alone.
     pub fn only_md5() -> Self {
         Self {
@@ -68,10 +78,15 @@ impl Digests {
         all
     }
 
-    /// These sums and the MD5 of `other`.
+    /// These sums and the MD5 of `other`, if it has one.
     pub fn with_md5_of(mut self, other: Self) -> Self {
         self.md5 = other.md5;
         self
+    }
+
+    /// Whether no sum is computed.
+    pub fn is_empty(&self) -> bool {
+        self.md5.is_none() && self.others.is_none()
     }
 
     /// Takes the next bytes of the body.
@@ -82,7 +97,9 @@ impl Digests {
         let Some(others) = &mut self.others else {
             return;
         };
-        others.sha256.update(bytes);
+        if let Some(sha256) = &mut others.sha256 {
+            sha256.update(bytes);
+        }
         others.crc64.update(bytes);
         match &mut others.chosen {
             Some((_, Chosen::Crc(crc))) => crc.update(bytes),
@@ -93,21 +110,20 @@ impl Digests {
 
     /// The sums of the whole body.
     pub fn finish(self) -> Sums {
-        let others = self.others.expect("finished with all sums");
-        let sha256: [u8; 32] = others.sha256.finalize().into();
+        let others = self.others.expect("finished with all sums but MD5");
+        let sha256: Option<[u8; 32]> = others.sha256.map(|sha256| sha256.finalize().into());
         let crc64 = others.crc64.finalize();
         let chosen = others.chosen.map(|(algorithm, state)| {
-            let value = match (state, algorithm) {
-                (Chosen::Crc(crc), _) => (crc.finalize() as u32).to_be_bytes().to_vec(),
-                (Chosen::Sha1(sha1), _) => sha1.finalize().to_vec(),
-                (Chosen::Shared, ChecksumAlgorithm::Sha256) => sha256.to_vec(),
-                (Chosen::Shared, _) => crc64.to_be_bytes().to_vec(),
+            let value = match (state, algorithm, &sha256) {
+                (Chosen::Crc(crc), ..) => (crc.finalize() as u32).to_be_bytes().to_vec(),
+                (Chosen::Sha1(sha1), ..) => sha1.finalize().to_vec(),
+                (Chosen::Shared, ChecksumAlgorithm::Sha256, Some(sha256)) => sha256.to_vec(),
+                (Chosen::Shared, ..) => crc64.to_be_bytes().to_vec(),
             };
             Checksum { algorithm, value }
         });
-        let md5 = self.md5.expect("finished with all sums").finalize().into();
         Sums {
-            md5,
+            md5: self.md5.map(|md5| md5.finalize().into()),
             sha256,
             crc64,
             chosen,
@@ -117,10 +133,10 @@ impl Digests {
 
 /// The sums of a body.
 pub struct Sums {
-    /// MD5.
-    pub md5: [u8; 16],
-    /// SHA-256.
-    pub sha256: [u8; 32],
+    /// MD5, unless it was left out.
+    pub md5: Option<[u8; 16]>,
+    /// SHA-256, unless it was left out.
+    pub sha256: Option<[u8; 32]>,
     /// CRC64-NVME.
     pub crc64: u64,
     /// The one that the writer chose.
@@ -128,16 +144,27 @@ pub struct Sums {
 }
 
 impl Sums {
-    /// The MD5 in hex: the ETag of an object that was written at once.
+    /// The ETag of an object that was written at once: the MD5 in hex, or what stands for it.
     pub fn etag(&self) -> ETag {
-        ETag::of_md5(&self.md5)
+        match &self.md5 {
+            Some(md5) => ETag::of_md5(md5),
+            None => ETag::of_crc64(self.crc64),
+        }
+    }
+
+    /// MD5 and SHA-256, which no part is without: those of the object are made of them.
+    pub fn of_part(&self) -> Result<([u8; 16], [u8; 32])> {
+        self.md5.zip(self.sha256).ok_or_else(|| {
+            let why = "A part of an upload has MD5 and SHA-256.";
+            Error::new(ErrorKind::InternalError, why)
+        })
     }
 
     /// Compares with everything that the writer said the sums would be.
     pub fn check(&self, options: &PartOptions, trailer: Option<&Checksum>) -> Result<()> {
         if options
             .content_sha256
-            .is_some_and(|sha256| !same(&sha256, &self.sha256))
+            .is_some_and(|expected| self.sha256.is_none_or(|sha256| !same(&expected, &sha256)))
         {
             return Err(Error::new(
                 ErrorKind::XAmzContentSHA256Mismatch,
@@ -146,7 +173,7 @@ impl Sums {
         }
         if options
             .content_md5
-            .is_some_and(|md5| !same(&md5, &self.md5))
+            .is_some_and(|expected| self.md5.is_none_or(|md5| !same(&expected, &md5)))
         {
             return Err(Error::new(
                 ErrorKind::BadDigest,
@@ -154,10 +181,12 @@ impl Sums {
             ));
         }
         for expected in options.checksum.iter().chain(trailer) {
-            let computed = match (expected.algorithm, &self.chosen) {
-                (ChecksumAlgorithm::Crc64Nvme, _) => self.crc64.to_be_bytes().to_vec(),
-                (ChecksumAlgorithm::Sha256, _) => self.sha256.to_vec(),
-                (algorithm, Some(chosen)) if chosen.algorithm == algorithm => chosen.value.clone(),
+            let computed = match (expected.algorithm, &self.sha256, &self.chosen) {
+                (ChecksumAlgorithm::Crc64Nvme, ..) => self.crc64.to_be_bytes().to_vec(),
+                (ChecksumAlgorithm::Sha256, Some(sha256), _) => sha256.to_vec(),
+                (algorithm, _, Some(chosen)) if chosen.algorithm == algorithm => {
+                    chosen.value.clone()
+                }
                 _ => return Err(wrong_checksum(expected.algorithm)),
             };
             if !same(&computed, &expected.value) {
@@ -199,6 +228,38 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_out_is_made_up_for_by_crc64() {
+        let left_out = |chosen| {
+            let mut digests = Digests::without_md5(chosen).without_sha256();
+            digests.update(b"123456789");
+            digests.finish()
+        };
+        let sums = left_out(None);
+        assert_eq!(sums.etag().as_str(), "crc64nvme-ae8b14860a799888");
+        assert!(sums.sha256.is_none() && sums.md5.is_none());
+        let crc64 = Checksum {
+            algorithm: ChecksumAlgorithm::Crc64Nvme,
+            value: sums.crc64.to_be_bytes().to_vec(),
+        };
+        sums.check(&PartOptions::default(), Some(&crc64)).unwrap();
+        let options = |options: PartOptions| left_out(None).check(&options, None);
+        for options_of in [
+            PartOptions {
+                content_md5: Some([0; 16]),
+                ..PartOptions::default()
+            },
+            PartOptions {
+                content_sha256: Some([0; 32]),
+                ..PartOptions::default()
+            },
+        ] {
+            assert!(options(options_of).is_err());
+        }
+        // One that was asked for is computed all the same.
+        assert!(left_out(Some(ChecksumAlgorithm::Sha256)).sha256.is_some());
+    }
 
     #[test]
     fn combined_crcs_are_those_of_the_whole() {
@@ -251,7 +312,7 @@ mod tests {
                 "{}",
                 algorithm.name()
             );
-            assert_eq!(hex(&sums.md5), "25f9e794323b453885f5181f1b624d0b");
+            assert_eq!(hex(&sums.md5.unwrap()), "25f9e794323b453885f5181f1b624d0b");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{io, ops::Range, sync::Arc};
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 use crate::{
     blob::{BlobReader, BlobStore},
@@ -10,7 +11,7 @@ use crate::{
     meta::{
         InlineBody, MetaReader,
         key::{BlobId, Key},
-        record::{Location, PartSet, Record},
+        record::{Location, ObjectRecord, PartSet, Record},
     },
 };
 
@@ -25,12 +26,71 @@ pub(crate) enum Piece {
     File(Arc<dyn BlobReader>),
 }
 
-/// A piece, which bytes of the body it has, and their SHA-256.
+/// By what all bytes of a piece are told from others, on top of the sums of its blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WholeSum {
+    /// SHA-256, as most have it.
+    Sha256([u8; 32]),
+    /// CRC64-NVME, where that was left out.
+    Crc64(u64),
+}
+
+impl WholeSum {
+    pub(crate) fn of_object(object: &ObjectRecord) -> Self {
+        match object.sha256 {
+            Some(sha256) => Self::Sha256(sha256),
+            None => Self::Crc64(object.crc64),
+        }
+    }
+
+    /// Begins to compute the same sum.
+    pub(crate) fn begin(&self) -> WholeSummer {
+        match self {
+            Self::Sha256(_) => WholeSummer::Sha256(Sha256::new()),
+            Self::Crc64(_) => {
+                let crc64 = crc_fast::CrcAlgorithm::Crc64Nvme;
+                WholeSummer::Crc64(crc_fast::Digest::new(crc64))
+            }
+        }
+    }
+}
+
+/// One under way.
+pub(crate) enum WholeSummer {
+    Sha256(Sha256),
+    Crc64(crc_fast::Digest),
+}
+
+impl WholeSummer {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha256(sha256) => sha256.update(bytes),
+            Self::Crc64(crc64) => crc64.update(bytes),
+        }
+    }
+
+    /// Refuses a piece whose bytes came to another sum.
+    pub(crate) fn must_be(self, expected: &WholeSum) -> Result<()> {
+        let sum = match self {
+            Self::Sha256(sha256) => WholeSum::Sha256(sha256.finalize().into()),
+            Self::Crc64(crc64) => WholeSum::Crc64(crc64.finalize()),
+        };
+        let name = match expected {
+            same if *same == sum => return Ok(()),
+            WholeSum::Sha256(_) => "SHA-256",
+            WholeSum::Crc64(_) => "CRC64-NVME",
+        };
+        let why = format!("The {name} of the body is not that of what was put.");
+        Err(Error::new(ErrorKind::ObjectCorrupt, why))
+    }
+}
+
+/// A piece, which bytes of the body it has, and their sum.
 #[derive(Clone)]
 pub(crate) struct Opened {
     pub(crate) range: Range<u64>,
     pub(crate) piece: Piece,
-    pub(crate) sha256: [u8; 32],
+    pub(crate) sum: WholeSum,
 }
 
 impl Piece {
@@ -100,12 +160,8 @@ impl Opened {
                 };
                 let piece = Piece::open(meta, blobs, &part.location, part.size)?;
                 if let Some(piece) = piece.filter(|_| part.size == range.end - range.start) {
-                    let sha256 = part.sha256;
-                    return Ok(Opened {
-                        range,
-                        piece,
-                        sha256,
-                    });
+                    let sum = WholeSum::Sha256(part.sha256);
+                    return Ok(Opened { range, piece, sum });
                 }
                 if last.as_ref() == Some(&part.location) {
                     break;

@@ -149,6 +149,11 @@ impl ETag {
         Self::new(hex)
     }
 
+    /// The tag of one whose MD5 was left out: its CRC64-NVME in hex, and that it is one.
+    pub(crate) fn of_crc64(crc64: u64) -> Self {
+        Self::new(format!("crc64nvme-{crc64:016x}"))
+    }
+
     /// The tag without quotes.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -328,6 +333,8 @@ pub struct PutOptions {
     pub content_md5: Option<[u8; 16]>,
     /// SHA-256 that the body must have (`x-amz-content-sha256`).
     pub content_sha256: Option<[u8; 32]>,
+    /// Whether MD5 and SHA-256 may be left out where nothing else asks for them: the ETag is CRC64-NVME then.
+    pub without_digests: bool,
     /// Checksum that the body must have, known beforehand.
     pub checksum: Option<Checksum>,
     /// Checksum to compute because its expected value arrives behind the body, or only its result is wanted.
@@ -373,7 +380,7 @@ pub struct ObjectInfo {
     /// What the first of them was computed from.
     pub checksum_type: ChecksumType,
     /// SHA-256 of the body; of a multipart upload that of the SHA-256s of its parts.
-    pub sha256: [u8; 32],
+    pub sha256: Option<[u8; 32]>,
     /// How many parts a multipart upload had; `None` for an object that came at once.
     pub parts_count: Option<u16>,
     /// How many tags it has.

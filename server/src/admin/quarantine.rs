@@ -34,7 +34,12 @@ impl From<QuarantinedObject> for Entry {
             key: object.key,
             object_id: format!("{:032x}", object.version),
             size_bytes: object.size,
-            expected_checksum: object.sha256.iter().map(|b| format!("{b:02x}")).collect(),
+            expected_checksum: object
+                .sha256
+                .iter()
+                .flatten()
+                .map(|b| format!("{b:02x}"))
+                .collect(),
             quarantined_at: time(object.since),
             reason: object.reason,
         }

@@ -40,6 +40,7 @@ pub(super) async fn put_object(
         checksum: asked.checksum.map(checksum_of).transpose()?,
         conditions: conditions(asked.conditions),
         once: call.once,
+        without_digests: asked.without_digests,
         ..PutOptions::default()
     };
     let writer = call
@@ -436,9 +437,9 @@ pub(super) fn content_type(info: &jay_engine::ObjectInfo) -> String {
     stored.unwrap_or(CONTENT_TYPE_DEFAULT).to_owned()
 }
 
-/// SHA-256 of the body, or of the SHA-256s of its parts and then their number.
+/// SHA-256 of the body, or of the SHA-256s of its parts and then their number; empty where it was left out.
 pub(super) fn checksum(info: &jay_engine::ObjectInfo) -> String {
-    let sha256 = hex(&info.sha256);
+    let sha256 = info.sha256.map(|sha256| hex(&sha256)).unwrap_or_default();
     match info.parts_count {
         None => sha256,
         Some(parts) => format!("{sha256}-{parts}"),

@@ -270,7 +270,7 @@ pub(crate) mod tests {
                 value: vec![0xcb, 0xf4, 0x39, 0x26],
             }],
             checksum_type: Default::default(),
-            sha256: [0; 32],
+            sha256: Some([0; 32]),
             parts_count: None,
             tag_count: 0,
         }

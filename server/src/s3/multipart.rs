@@ -79,6 +79,7 @@ pub(crate) async fn upload_part<B: RequestBody>(
 ) -> Result<Response<Body>> {
     let (id, number) = (upload_id(call.query)?, part_number(call.query)?);
     let options = PartOptions {
+        without_digests: false,
         size: Some(payload.size()?),
         content_md5: checksum::content_md5(&call.parts.headers)?,
         content_sha256: payload.sha256(),

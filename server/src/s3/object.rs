@@ -52,6 +52,7 @@ fn put_options<B: RequestBody>(
 ) -> Result<PutOptions> {
     headers::must_be_known(headers)?;
     Ok(PutOptions {
+        without_digests: false,
         once: None,
         size: Some(payload.size()?),
         headers: headers::content_headers(headers)?,

@@ -1,7 +1,5 @@
 //! Checks a body against what was put: chunk by chunk, so that the caller sets the pace.
 
-use sha2::{Digest, Sha256};
-
 use crate::{
     blob::BlobStore,
     error::{Error, ErrorKind, Result},
@@ -9,7 +7,7 @@ use crate::{
         Hold, MetaReader,
         record::{Location, ObjectRecord, PartRecord, PartSet},
     },
-    piece::{Opened, Piece},
+    piece::{Opened, Piece, WholeSum, WholeSummer},
     service::CHUNK_BYTES,
 };
 
@@ -18,7 +16,7 @@ use crate::{
 pub enum Depth {
     /// The bytes are there, and as many as there should be.
     Length,
-    /// Every block has its CRC, and all together their SHA-256.
+    /// Every block has its CRC, and all together their SHA-256, or CRC64-NVME where that was left out.
     Bytes,
 }
 
@@ -40,11 +38,11 @@ pub struct BodyCheck {
     size: u64,
     at: u64,
     /// The piece that is being read, and the sum of its bytes so far.
-    open: Option<(Opened, Sha256)>,
+    open: Option<(Opened, WholeSummer)>,
 }
 
 enum Body {
-    One(Location, [u8; 32]),
+    One(Location, WholeSum),
     Parts(PartSet, Option<Box<dyn Hold>>),
 }
 
@@ -53,14 +51,14 @@ impl BodyCheck {
     pub fn of_object(record: &ObjectRecord, depth: Depth) -> Self {
         let body = match &record.location {
             Location::Parts(set) => Body::Parts(set.clone(), None),
-            one => Body::One(one.clone(), record.sha256),
+            one => Body::One(one.clone(), WholeSum::of_object(record)),
         };
         Self::new(body, record.size, depth)
     }
 
     /// A check of the body of a part.
     pub fn of_part(record: &PartRecord, depth: Depth) -> Self {
-        let body = Body::One(record.location.clone(), record.sha256);
+        let body = Body::One(record.location.clone(), WholeSum::Sha256(record.sha256));
         Self::new(body, record.size, depth)
     }
 
@@ -88,7 +86,9 @@ impl BodyCheck {
             return Ok(Progress::Done(0));
         }
         if self.open.is_none() {
-            self.open = Some((self.open_next(meta, blobs)?, Sha256::new()));
+            let opened = self.open_next(meta, blobs)?;
+            let summer = opened.sum.begin();
+            self.open = Some((opened, summer));
             if self.checks_ends || self.depth == Depth::Length {
                 self.check_length()?;
             }
@@ -99,14 +99,10 @@ impl BodyCheck {
         };
         self.at += checked;
         let is_piece_done = |opened: &Opened| self.at == opened.range.end;
-        if let Some((opened, hasher)) = self.open.take_if(|(opened, _)| is_piece_done(opened))
+        if let Some((opened, summer)) = self.open.take_if(|(opened, _)| is_piece_done(opened))
             && self.depth == Depth::Bytes
-            && hasher.finalize()[..] != opened.sha256
         {
-            return Err(Error::new(
-                ErrorKind::ObjectCorrupt,
-                "The SHA-256 of the body is not that of what was put.",
-            ));
+            summer.must_be(&opened.sum)?;
         }
         Ok(match self.at == self.size {
             true => Progress::Done(checked),
@@ -116,13 +112,13 @@ impl BodyCheck {
 
     fn open_next(&mut self, meta: &dyn MetaReader, blobs: &dyn BlobStore) -> Result<Opened> {
         match &mut self.body {
-            Body::One(location, sha256) => {
+            Body::One(location, sum) => {
                 let piece = Piece::open(meta, blobs, location, self.size)?;
                 let piece = piece.ok_or_else(missing)?;
                 Ok(Opened {
                     range: 0..self.size,
                     piece,
-                    sha256: *sha256,
+                    sum: *sum,
                 })
             }
             Body::Parts(set, hold) => {
@@ -151,12 +147,12 @@ impl BodyCheck {
     }
 
     fn check_chunk(&mut self) -> Result<u64> {
-        let (opened, hasher) = self.open.as_mut().expect("just opened");
+        let (opened, summer) = self.open.as_mut().expect("just opened");
         let Opened { range, piece, .. } = opened;
         let size = range.end - range.start;
         let from = self.at - range.start;
         let chunk = piece.read(size, from..(from + CHUNK_BYTES as u64).min(size))?;
-        hasher.update(&chunk);
+        summer.update(&chunk);
         Ok(chunk.len() as u64)
     }
 }

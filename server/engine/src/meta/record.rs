@@ -29,8 +29,9 @@ use crate::{
 const VERSION: u8 = 1;
 /// Since format 4: with quota and policy of a bucket, and the hash and the key id of a token.
 const GOVERNED_VERSION: u8 = 2;
-/// Since format 3: with the reason of its quarantine. Version 2 had the type of the checksum and tags, 1 neither.
-const OBJECT_VERSION: u8 = 3;
+/// Since format 5: it may be without SHA-256. Version 3 had the reason of its quarantine, 2 the type of the checksum and
+/// tags, 1 nothing of this.
+const OBJECT_VERSION: u8 = 4;
 
 /// A value of the index.
 #[derive(Clone, Debug, PartialEq, Eq)]

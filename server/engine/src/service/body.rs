@@ -44,8 +44,14 @@ struct Large {
     /// The chunk that is being filled.
     chunk: BytesMut,
     /// The chunk before it, being hashed and written; holds what it works with.
-    job: Option<(JoinHandle<std::io::Result<Work>>, JoinHandle<Digests>)>,
+    job: Option<(JoinHandle<std::io::Result<Work>>, Hashing)>,
     idle: Option<(Work, Digests)>,
+}
+
+/// MD5 on its way; at once where there is none.
+enum Hashing {
+    Running(JoinHandle<Digests>),
+    Left(Digests),
 }
 
 /// What writing needs, besides the MD5, which is computed beside it.
@@ -119,7 +125,9 @@ impl BodyWriter {
         let (bytes, digests) = match self.state {
             State::Small(gathered) => {
                 let bytes = gathered.freeze();
-                let digests = Digests::of(&bytes, chosen_algorithm(&expected));
+                let (digests, md5) = digests_of(&expected);
+                let mut digests = digests.with_md5_of(md5);
+                digests.update(&bytes);
                 (Stored::Small(bytes), digests)
             }
             State::Large(large) => {
@@ -140,8 +148,8 @@ impl BodyWriter {
     async fn start_large(&self) -> Result<Large> {
         let blobs = self.service.blobs.clone();
         let writer = blocking(move || blobs.create()).await??;
-        let digests = Digests::without_md5(chosen_algorithm(&self.expected));
-        let idle = Some((Work { writer, digests }, Digests::only_md5()));
+        let (digests, md5) = digests_of(&self.expected);
+        let idle = Some((Work { writer, digests }, md5));
         Ok(Large {
             chunk: BytesMut::with_capacity(CHUNK_BYTES),
             job: None,
@@ -213,6 +221,16 @@ fn check_size(size: u64) -> Result<()> {
     ))
 }
 
+/// The sums that a body gets, and the MD5 beside them.
+fn digests_of(expected: &PartOptions) -> (Digests, Digests) {
+    let all = Digests::without_md5(chosen_algorithm(expected));
+    let asks = expected.content_md5.is_some() || expected.content_sha256.is_some();
+    match expected.without_digests && !asks {
+        true => (all.without_sha256(), Digests::default()),
+        false => (all, Digests::only_md5()),
+    }
+}
+
 fn chosen_algorithm(expected: &PartOptions) -> Option<ChecksumAlgorithm> {
     let known = expected.checksum.as_ref();
     known
@@ -254,10 +272,13 @@ impl Large {
             work.digests.update(&chunk);
             Ok(work)
         });
-        let hashing = tokio::task::spawn_blocking(move || {
-            md5.update(&same);
-            md5
-        });
+        let hashing = match md5.is_empty() {
+            true => Hashing::Left(md5),
+            false => Hashing::Running(tokio::task::spawn_blocking(move || {
+                md5.update(&same);
+                md5
+            })),
+        };
         self.job = Some((writing, hashing));
         Ok(())
     }
@@ -269,7 +290,10 @@ impl Large {
                     .with_source(error)
             };
             let work = writing.await.map_err(lost)?;
-            let md5 = hashing.await.map_err(lost)?;
+            let md5 = match hashing {
+                Hashing::Running(hashing) => hashing.await.map_err(lost)?,
+                Hashing::Left(md5) => md5,
+            };
             self.idle = Some((work?, md5));
         }
         self.idle.take().ok_or_else(|| {

@@ -295,7 +295,7 @@ impl Service {
             version: self.env.unique_id(),
             modified: self.env.clock.now(),
             size: assembly.size,
-            sha256: assembly.sha256,
+            sha256: Some(assembly.sha256),
             crc64: assembly.crc64,
             etag: assembly.etag,
             checksum: assembly.checksum,
@@ -413,12 +413,13 @@ impl PartWriter {
     pub async fn finish(self, trailer: Option<Checksum>) -> Result<PartInfo> {
         let body = self.body.finish(trailer).await?;
         let bucket = self.service.must_still_stand(&self.standing, self.bucket)?;
+        let (md5, sha256) = body.sums.of_part()?;
         let record = PartRecord {
             version: self.service.env.unique_id(),
             modified: self.service.env.clock.now(),
             size: body.size,
-            md5: body.sums.md5,
-            sha256: body.sums.sha256,
+            md5,
+            sha256,
             crc64: body.sums.crc64,
             checksum: body.sums.chosen.clone(),
             location: Location::Empty,

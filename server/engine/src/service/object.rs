@@ -49,6 +49,7 @@ impl Service {
             size: options.size,
             content_md5: options.content_md5,
             content_sha256: options.content_sha256,
+            without_digests: options.without_digests,
             checksum: options.checksum.clone(),
             checksum_algorithm: options.checksum_algorithm,
         };

@@ -3,7 +3,6 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -14,7 +13,7 @@ use crate::{
         key::BucketId,
         record::{BucketRecord, Location, ObjectRecord, PartSet},
     },
-    piece::{MOVES_MAX, Opened, Piece},
+    piece::{MOVES_MAX, Opened, Piece, WholeSum, WholeSummer},
     service::{Buffer, CHUNK_BYTES, Service, object::info},
     types::{ByteRange, ObjectInfo, ObjectKey, Select},
 };
@@ -78,7 +77,8 @@ impl Service {
                 bucket: bucket.id,
                 record: record.clone(),
             },
-            sampled: (is_whole && self.is_sampled()).then(Sha256::new),
+            is_sampled: is_whole && self.is_sampled(),
+            sampled: None,
             body,
             at: range.start,
             range,
@@ -88,7 +88,7 @@ impl Service {
         }
     }
 
-    /// Whether the SHA-256 of this whole read is computed on top of the sums of its blocks.
+    /// Whether the sum of this whole read is computed on top of those of its blocks.
     fn is_sampled(&self) -> bool {
         let rate = self.verify_sample_rate;
         rate > 0.0 && f64::from(self.env.random_u32()) < rate * f64::from(u32::MAX)
@@ -102,7 +102,7 @@ impl Service {
                 Body::One(Opened {
                     range: 0..record.size,
                     piece,
-                    sha256: record.sha256,
+                    sum: WholeSum::of_object(record),
                 })
             }));
         };
@@ -168,8 +168,10 @@ impl Parts {
 pub struct ObjectReader {
     info: ObjectInfo,
     source: Source,
-    /// Of the piece that is being read, when this read is one of those that are checked twice.
-    sampled: Option<Sha256>,
+    /// This read is one of those that are checked twice.
+    is_sampled: bool,
+    /// The sum of the piece that is being read then.
+    sampled: Option<WholeSummer>,
     body: Body,
     range: Range<u64>,
     at: u64,
@@ -205,7 +207,8 @@ impl ObjectReader {
     pub fn select(&mut self, range: ByteRange) -> Result<()> {
         self.range = range.resolve(self.info.size)?;
         self.at = self.range.start;
-        (self.ahead, self.first, self.sampled) = (None, None, None);
+        (self.ahead, self.first) = (None, None);
+        (self.is_sampled, self.sampled) = (false, None);
         Ok(())
     }
 
@@ -264,15 +267,13 @@ impl ObjectReader {
             Body::Parts(parts) => parts.piece_at(self.at)?,
         };
         let chunk = self.read_piece(&opened).await?;
-        if let Some(hasher) = &mut self.sampled {
-            hasher.update(&chunk);
-            let is_last = self.at + chunk.len() as u64 == opened.range.end;
+        if self.is_sampled {
+            let mut summer = self.sampled.take().unwrap_or_else(|| opened.sum.begin());
+            summer.update(&chunk);
             // Before the last bytes go out, so that nobody takes the body for whole.
-            if is_last && hasher.finalize_reset()[..] != opened.sha256 {
-                return Err(Error::new(
-                    ErrorKind::ObjectCorrupt,
-                    "The SHA-256 of the body is not that of what was put.",
-                ));
+            match self.at + chunk.len() as u64 == opened.range.end {
+                true => summer.must_be(&opened.sum)?,
+                false => self.sampled = Some(summer),
             }
         }
         Ok(chunk)

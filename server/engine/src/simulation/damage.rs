@@ -7,6 +7,7 @@
 
 use super::{
     check::{self, Found},
+    model::Row,
     world::{Outcome, World},
 };
 use crate::{
@@ -20,10 +21,11 @@ use crate::{
     },
 };
 
-/// What precedes the CRC64 in an encoded record of an object, in bytes: version to SHA-256; in that of a part
-/// an MD5 comes on top.
-const BEFORE: u64 = 65;
-const BEFORE_IN_PART: u64 = BEFORE + 16;
+/// What precedes the CRC64 in an encoded record of an object, in bytes: version to SHA-256, which it may be without; in that
+/// of a part an MD5 comes on top.
+const BEFORE: u64 = 66;
+const BEFORE_WITHOUT: u64 = BEFORE - 32;
+const BEFORE_IN_PART: u64 = BEFORE - 1 + 16;
 /// What follows from there on: the CRC64 itself, and the entity tag or the place of the body.
 const BEHIND: u64 = 24;
 
@@ -282,13 +284,17 @@ fn flip(world: &mut World, damaged: &[String]) -> Option<String> {
 fn row_byte(world: &mut World, index: &[u8]) -> Option<u64> {
     let living = world.acknowledged.living();
     let sums = living.rows.values();
-    let sums = sums.filter_map(|row| Some((row.crc64()?, row.object().is_some())));
-    let sums: Vec<(u64, bool)> = sums.collect();
+    let before = |row: &Row| match row.object() {
+        Some(object) if object.record.sha256.is_none() => BEFORE_WITHOUT,
+        Some(_) => BEFORE,
+        None => BEFORE_IN_PART,
+    };
+    let sums = sums.filter_map(|row| Some((row.crc64()?, before(row))));
+    let sums: Vec<(u64, u64)> = sums.collect();
     if sums.is_empty() {
         return None;
     }
-    let (wanted, is_object) = sums[world.dice.below(sums.len() as u64) as usize];
-    let before = if is_object { BEFORE } else { BEFORE_IN_PART };
+    let (wanted, before) = sums[world.dice.below(sums.len() as u64) as usize];
     let wanted = wanted.to_le_bytes();
     let places: Vec<usize> = (0..index.len() - 8)
         .filter(|&at| index[at..at + 8] == wanted)

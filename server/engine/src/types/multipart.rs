@@ -79,6 +79,8 @@ pub struct PartOptions {
     pub size: Option<u64>,
     pub content_md5: Option<[u8; 16]>,
     pub content_sha256: Option<[u8; 32]>,
+    /// Whether MD5 and SHA-256 may be left out where nothing else asks for them.
+    pub without_digests: bool,
     pub checksum: Option<Checksum>,
     pub checksum_algorithm: Option<ChecksumAlgorithm>,
 }

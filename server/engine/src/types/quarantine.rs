@@ -16,7 +16,7 @@ pub struct QuarantinedObject {
     /// Bytes that it should have.
     pub size: u64,
     /// SHA-256 that they should have; of an object made of parts that of their SHA-256s.
-    pub sha256: [u8; 32],
+    pub sha256: Option<[u8; 32]>,
     /// When the damage was seen.
     pub since: Timestamp,
     /// What is wrong.

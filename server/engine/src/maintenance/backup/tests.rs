@@ -45,7 +45,7 @@ fn body_of(key: &str, size: usize) -> Vec<u8> {
 
 fn record(bytes: &[u8], location: Location) -> ObjectRecord {
     ObjectRecord {
-        sha256: <sha2::Sha256 as sha2::Digest>::digest(bytes).into(),
+        sha256: Some(<sha2::Sha256 as sha2::Digest>::digest(bytes).into()),
         ..sample::object(bytes.len() as u64, location)
     }
 }

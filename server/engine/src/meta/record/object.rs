@@ -21,7 +21,8 @@ pub struct ObjectRecord {
     pub version: u128,
     pub modified: Timestamp,
     pub size: u64,
-    pub sha256: [u8; 32],
+    /// Left out where its writer has asked for that.
+    pub sha256: Option<[u8; 32]>,
     pub crc64: u64,
     pub etag: ETag,
     pub checksum: Option<Checksum>,
@@ -56,9 +57,8 @@ impl ObjectRecord {
             .u128(self.version)
             .u64(self.modified.0)
             .u64(self.size);
-        w.raw(&self.sha256)
-            .u64(self.crc64)
-            .bytes16(self.etag.as_str().as_bytes());
+        encode_sha256(w, self.sha256.as_ref());
+        w.u64(self.crc64).bytes16(self.etag.as_str().as_bytes());
         encode_checksum(w, self.checksum.as_ref());
         w.u8(type_number(self.checksum_type));
         self.location.encode(w);
@@ -77,7 +77,10 @@ impl ObjectRecord {
         let version = r.u128("version id")?;
         let modified = Timestamp(r.u64("modified")?);
         let size = r.u64("size")?;
-        let sha256 = r.array("sha256")?;
+        let sha256 = match record_version {
+            1..=3 => Some(r.array("sha256")?),
+            _ => decode_sha256(r)?,
+        };
         let crc64 = r.u64("crc64nvme")?;
         let etag = ETag::new(r.text16("etag")?);
         let checksum = decode_checksum(r)?;
@@ -110,6 +113,22 @@ impl ObjectRecord {
             tags,
             quarantined,
         })
+    }
+}
+
+/// One byte: whether it is there; then it.
+pub(super) fn encode_sha256(w: &mut Writer, sha256: Option<&[u8; 32]>) {
+    w.u8(sha256.is_some().into());
+    if let Some(sha256) = sha256 {
+        w.raw(sha256);
+    }
+}
+
+pub(super) fn decode_sha256(r: &mut Reader) -> Result<Option<[u8; 32]>, DecodeError> {
+    match r.u8("sha256")? {
+        0 => Ok(None),
+        1 => Ok(Some(r.array("sha256")?)),
+        _ => Err(r.error("sha256")),
     }
 }
 

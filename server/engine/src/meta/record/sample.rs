@@ -11,7 +11,7 @@ pub(crate) fn object(size: u64, location: Location) -> ObjectRecord {
         version: 1,
         modified: Timestamp(1),
         size,
-        sha256: [0; 32],
+        sha256: Some([0; 32]),
         crc64: 0,
         etag: ETag::new("e"),
         checksum: None,

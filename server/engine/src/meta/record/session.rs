@@ -45,7 +45,7 @@ pub struct Written {
     pub version: u128,
     pub modified: Timestamp,
     pub size: u64,
-    pub sha256: [u8; 32],
+    pub sha256: Option<[u8; 32]>,
     pub crc64: u64,
     pub etag: ETag,
     pub parts: Option<u16>,
@@ -125,7 +125,7 @@ fn cut(context: &str) -> &str {
 impl Written {
     fn encode(&self, w: &mut Writer) {
         w.u128(self.version).u64(self.modified.0).u64(self.size);
-        w.raw(&self.sha256);
+        super::object::encode_sha256(w, self.sha256.as_ref());
         w.u64(self.crc64).bytes16(self.etag.as_str().as_bytes());
         w.u16(self.parts.unwrap_or(0));
     }
@@ -135,7 +135,7 @@ impl Written {
             version: r.u128("version id")?,
             modified: Timestamp(r.u64("modified")?),
             size: r.u64("size")?,
-            sha256: r.array("sha256")?,
+            sha256: super::object::decode_sha256(r)?,
             crc64: r.u64("crc64nvme")?,
             etag: ETag::new(r.text16("etag")?),
             parts: Some(r.u16("parts")?).filter(|parts| *parts > 0),

@@ -198,7 +198,7 @@ fn complete(world: &mut World, staged: &State, look: Look) -> Made {
         version: next_version(world),
         modified: world.env.clock.now(),
         size: body.len() as u64,
-        sha256: [seed as u8; 32],
+        sha256: Some([seed as u8; 32]),
         crc64: seed,
         etag: ETag::new(format!("{seed:016x}-{}", set.count())),
         checksum: None,

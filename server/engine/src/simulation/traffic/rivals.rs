@@ -114,7 +114,7 @@ fn successor(row: &Row, version: u128) -> Option<Row> {
         Row::Object(object) => {
             let mut record = object.record.clone();
             (record.version, record.size, record.location) = (version, size, location);
-            record.sha256 = sha256;
+            record.sha256 = Some(sha256);
             Row::Object(Arc::new(Object { record, body }))
         }
         Row::Part(part) => {

@@ -37,7 +37,7 @@ fn object(location: Location, size: u64) -> Record {
         version: 0x0102,
         modified: Timestamp(3),
         size,
-        sha256: [0x22; 32],
+        sha256: Some([0x22; 32]),
         crc64: 4,
         etag: ETag::new("e"),
         checksum: None,

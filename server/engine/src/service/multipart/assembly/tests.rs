@@ -5,9 +5,10 @@ const ID: UploadId = UploadId(7);
 
 fn part(bytes: &[u8], algorithm: Option<ChecksumAlgorithm>) -> PartRecord {
     let sums = Digests::of(bytes, algorithm).finish();
+    let (md5, sha256) = sums.of_part().unwrap();
     PartRecord {
-        md5: sums.md5,
-        sha256: sums.sha256,
+        md5,
+        sha256,
         crc64: sums.crc64,
         checksum: sums.chosen,
         ..sample::part(bytes.len() as u64, Location::Empty)
