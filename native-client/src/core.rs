@@ -62,8 +62,8 @@ pub(crate) struct Response<A> {
 
 /// A body on its way in.
 pub(crate) enum Incoming {
-    /// It has come.
-    Whole(Bytes),
+    /// It has come; with its CRC64-NVME, if that was checked.
+    Whole(Bytes, Option<u64>),
     /// It comes.
     Following(Box<Download>),
 }
@@ -215,11 +215,11 @@ impl Core {
     }
 
     fn whole(&self, reply: Reply, data: Bytes) -> Result<Incoming> {
-        match reply.body {
-            Some(head) if self.config().options.verify => head.check(&data)?,
-            _ => {}
-        }
-        Ok(Incoming::Whole(data))
+        let Some(head) = reply.body.filter(|_| self.config().options.verify) else {
+            return Ok(Incoming::Whole(data, None));
+        };
+        head.check(&data)?;
+        Ok(Incoming::Whole(data, head.crc64))
     }
 
     /// Asks something that has a body.
@@ -336,15 +336,23 @@ impl Incoming {
     /// How many bytes it has, as far as that was told.
     pub(crate) fn size(&self) -> Option<u64> {
         match self {
-            Self::Whole(bytes) => Some(bytes.len() as u64),
+            Self::Whole(bytes, _) => Some(bytes.len() as u64),
             Self::Following(download) => download.size,
+        }
+    }
+
+    /// CRC64-NVME of the `received` bytes that it has given, if it is checked.
+    pub(crate) fn crc64(&self) -> Option<u64> {
+        match self {
+            Self::Whole(_, crc64) => *crc64,
+            Self::Following(download) => download.verify.then(|| download.crc64.value()),
         }
     }
 
     /// The next piece, checked; `None` at the end, when all was checked.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
         match self {
-            Self::Whole(bytes) => {
+            Self::Whole(bytes, _) => {
                 let bytes = std::mem::take(bytes);
                 Ok((!bytes.is_empty()).then_some(bytes))
             }

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::Stream;
-use jay_wire::{body::Crc64, object};
+use jay_wire::{body::combined_crc64, object};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use crate::{
@@ -68,7 +68,9 @@ struct Reading {
     at: u64,
     end: u64,
     etag: String,
-    crc64: Crc64,
+    /// Where what comes now begins, and CRC64-NVME of all before it.
+    since: u64,
+    before: u64,
     /// What the sum of all of it must be, when all of it is read.
     expected: Option<u64>,
     resumed: u32,
@@ -93,7 +95,8 @@ impl GetObject {
             at: start,
             end: range.end,
             etag: told.etag.clone(),
-            crc64: Crc64::default(),
+            since: start,
+            before: 0,
             expected: expected.filter(|_| bucket.core.config().options.verify),
             resumed: 0,
             body: Some(body),
@@ -261,14 +264,13 @@ impl Reading {
                     if self.at > self.end {
                         return Err(Error::protocol("More has come than was told."));
                     }
-                    self.crc64.update(&bytes);
                     return Ok(Some(bytes));
                 }
                 Ok(None) if self.at < self.end => {
                     return Err(Error::protocol("Less has come than was told."));
                 }
                 Ok(None) => {
-                    let is_right = self.expected.is_none_or(|sum| sum == self.crc64.value());
+                    let is_right = self.expected.is_none_or(|sum| sum == self.crc64());
                     return match is_right {
                         true => Ok(None),
                         false => Err(Error::new(
@@ -284,6 +286,7 @@ impl Reading {
                 Err(error) if self.may_resume(&error) => {
                     tracing::debug!(%error, at = self.at, "a GET is taken up again");
                     self.resumed += 1;
+                    (self.before, self.since) = (self.crc64(), self.at);
                     self.body = None;
                 }
                 Err(error) => {
@@ -294,6 +297,12 @@ impl Reading {
                 }
             }
         }
+    }
+
+    /// CRC64-NVME of all that has come.
+    fn crc64(&self) -> u64 {
+        let now = self.body.as_ref().and_then(Incoming::crc64).unwrap_or(0);
+        combined_crc64(self.before, now, self.at - self.since)
     }
 
     fn may_resume(&self, error: &Error) -> bool {

@@ -97,6 +97,21 @@ impl Chunk {
     }
 }
 
+/// CRC64-NVME of two bodies one behind the other, from those of each and the length of the second.
+///
+/// ```
+/// use jay_wire::body::{combined_crc64, crc64};
+/// assert_eq!(combined_crc64(crc64(b"1234"), crc64(b"56789"), 5), crc64(b"123456789"));
+/// ```
+pub fn combined_crc64(first: u64, second: u64, second_bytes: u64) -> u64 {
+    crc_fast::checksum_combine(
+        crc_fast::CrcAlgorithm::Crc64Nvme,
+        first,
+        second,
+        second_bytes,
+    )
+}
+
 /// CRC64-NVME of a body that comes bit by bit.
 #[derive(Debug)]
 pub struct Crc64(crc_fast::Digest);

@@ -142,7 +142,7 @@ proptest! {
         let asked = HeadObject { bucket: a.clone(), key: b, ..HeadObject::default() };
         let envelope = Call {
             request_id: id.clone(), deadline_ms: number,
-            session: Some(Session { id: Bytes::from(a), sequence: size, lowest: size }),
+            session: Some(Session { id: Bytes::from(a), sequence: size, lowest: size, again: true }),
             body: Some(Body { sums: sums.clone(), crc64: maybe, follows: flag, size: maybe }),
         };
         let metadata = call::request(&asked, &envelope).unwrap();

@@ -16,16 +16,16 @@ use jay_engine::{
     Action, BucketName, BucketOptions, Caller, Checksum, ChecksumAlgorithm, ChecksumType,
     CompleteOptions, CompletedPart, ContentHeaders, CopyOptions, CopySource, Engine, EngineConfig,
     Error, ErrorKind, Grant, ListEntry, ListOptions, ListPartsOptions, ListUploadsOptions,
-    ObjectKey, OldSecret, PartInfo, PartOptions, Policy, PutOptions, Question, ReadConditions,
-    Reason, Select, Tag, Tags, Timestamp, TokenInfo, TokenOptions, UploadEntry, UploadId,
-    UploadOptions, rekey,
+    ObjectKey, OldSecret, Once, PartInfo, PartOptions, Policy, PutOptions, Question,
+    ReadConditions, Reason, Select, SessionId, Tag, Tags, Timestamp, TokenInfo, TokenOptions,
+    UploadEntry, UploadId, UploadOptions, rekey,
 };
 
 use self::store::{ACCESS_SECRET, SECRET, key, let_in, read};
 
 /// Cargo runs tests in the directory of their package.
 const FIXTURES: &str = "tests/fixtures";
-const CURRENT: u32 = 4;
+const CURRENT: u32 = 5;
 /// MD5 of the MD5s of the parts.
 const WHOLE_ETAG: &str = "e515bbce42991b189a3889226c6c5359-3";
 /// CRC-32C of those of the parts.
@@ -646,6 +646,106 @@ impl Governed {
     }
 }
 
+/// What format 5 added: requests that are done once, and objects without MD5 and SHA-256.
+struct Remembered {
+    engine: Engine,
+    caller: Caller,
+    bucket: BucketName,
+}
+
+/// Objects without digests, and their ETags; the last one is in the log only.
+const LEFT_OUT: [(&str, usize, &str); 3] = [
+    ("in-the-log", 300, "crc64nvme-3f8e02575c731bf0"),
+    ("in-a-file", 3_000, "crc64nvme-e7acff99bc0d15de"),
+    ("later", 30, "crc64nvme-2e880acf381ec992"),
+];
+/// An object that was put once; its session is the body of another one.
+const ONCE: (&str, usize) = ("once", 200);
+
+impl Remembered {
+    fn of(engine: Engine, caller: Caller) -> Self {
+        Self {
+            engine,
+            caller,
+            bucket: BucketName::parse("remembered").unwrap(),
+        }
+    }
+
+    async fn put(&self, name: &str, bytes: Vec<u8>, options: PutOptions) -> Result<(), Error> {
+        let (engine, name) = (&self.engine, key(name));
+        let put = engine.put_object(&self.caller, &self.bucket, &name, options);
+        let mut put = put.await?;
+        put.write(bytes.into()).await?;
+        put.finish(None).await.map(drop)
+    }
+
+    async fn left_out(&self, (name, size, _): (&str, usize, &str)) -> Result<(), Error> {
+        let options = PutOptions {
+            without_digests: true,
+            ..PutOptions::default()
+        };
+        self.put(name, body(size), options).await
+    }
+
+    async fn write_what_will_be_in_the_index(&self) -> Result<(), Error> {
+        let engine = &self.engine;
+        engine.create_bucket(&self.caller, &self.bucket).await?;
+        self.left_out(LEFT_OUT[0]).await?;
+        self.left_out(LEFT_OUT[1]).await?;
+        let session = engine.open_session();
+        let options = PutOptions {
+            once: Some(Once::new(&self.caller, session, 1, 1, false)?),
+            ..PutOptions::default()
+        };
+        self.put(ONCE.0, body(ONCE.1), options).await?;
+        self.put(
+            "session",
+            session.as_bytes().to_vec(),
+            PutOptions::default(),
+        )
+        .await
+    }
+
+    async fn write_the_rest(&self) -> Result<(), Error> {
+        self.left_out(LEFT_OUT[2]).await?;
+        let once = Once::new(&self.caller, self.session().await?, 2, 1, true)?;
+        let refused = Error::new(ErrorKind::NoSuchKey, "It is kept.");
+        let kept = self.engine.refuse_once(&once, refused).await.unwrap_err();
+        assert_eq!(kept.kind(), ErrorKind::NoSuchKey);
+        Ok(())
+    }
+
+    async fn session(&self) -> Result<SessionId, Error> {
+        let (caller, bucket, name) = (&self.caller, &self.bucket, key("session"));
+        let got = self.engine.get_object(caller, bucket, &name, Select::Whole);
+        SessionId::try_from(&read(&mut got.await?).await?[..])
+    }
+
+    async fn say_what_they_said(&self) -> Result<(), Error> {
+        for (name, size, etag) in LEFT_OUT {
+            let (caller, bucket, name) = (&self.caller, &self.bucket, key(name));
+            let got = self.engine.get_object(caller, bucket, &name, Select::Whole);
+            let mut got = got.await?;
+            assert_eq!((got.info().etag.as_str(), got.info().sha256), (etag, None));
+            assert_eq!(read(&mut got).await?, body(size));
+        }
+        let session = self.session().await?;
+        let before = |sequence| {
+            let once = Once::new(&self.caller, session, sequence, 1, true)?;
+            self.engine.written_before(&once, &key(ONCE.0))
+        };
+        for (sequence, refused) in [(1, None), (2, Some(ErrorKind::NoSuchKey))] {
+            match before(sequence) {
+                Ok(info) => assert_eq!(info.map(|info| info.size), Some(ONCE.1 as u64)),
+                Err(error) if Some(error.kind()) == refused => {}
+                // The fixture is older than any session may be.
+                Err(error) => assert_eq!(error.kind(), ErrorKind::OutcomeUnknown),
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A store that was of this format says what it said then, as often as it is opened: the second opening reads
 /// what the first one made of it.
 async fn says_what_its_format_could(dir: &Path, format: u32) {
@@ -664,8 +764,12 @@ async fn says_what_its_format_could(dir: &Path, format: u32) {
             is_rotten(&engine, &caller).await.unwrap();
         }
         if format >= 4 {
-            let governed = Governed::of(engine.clone(), caller);
+            let governed = Governed::of(engine.clone(), caller.clone());
             governed.say_what_they_said().await.unwrap();
+        }
+        if format >= 5 {
+            let remembered = Remembered::of(engine.clone(), caller);
+            remembered.say_what_they_said().await.unwrap();
         }
         engine.close().unwrap();
     }
@@ -730,12 +834,14 @@ async fn write_the_fixture() {
     put_rotten(dir.path(), &engine, &caller).await.unwrap();
     let governed = Governed::of(engine.clone(), caller.clone());
     governed.write_what_will_be_in_the_index().await.unwrap();
+    let remembered = Remembered::of(engine.clone(), caller.clone());
+    remembered.write_what_will_be_in_the_index().await.unwrap();
     let parts = Parts::of(engine, caller);
     parts.write_what_will_be_in_the_index().await.unwrap();
     parts.engine.take_snapshot().await.unwrap();
     // Closed and opened again, so that this much is in the index; the rest only in the log.
     parts.engine.close().unwrap();
-    drop((parts, governed));
+    drop((parts, governed, remembered));
     let (engine, caller) = open(dir.path()).await.unwrap();
     let (bucket, deleted) = (BucketName::parse("fixture").unwrap(), key("deleted"));
     let (last, size) = objects()[4];
@@ -744,6 +850,8 @@ async fn write_the_fixture() {
     gone.await.unwrap();
     let governed = Governed::of(engine.clone(), caller.clone());
     governed.write_the_rest().await.unwrap();
+    let remembered = Remembered::of(engine.clone(), caller.clone());
+    remembered.write_the_rest().await.unwrap();
     let parts = Parts::of(engine, caller);
     parts.write_the_rest().await.unwrap();
     // As a killed process leaves it: copied while it runs, before the applier's turn.
@@ -752,4 +860,5 @@ async fn write_the_fixture() {
     says_what_it_said(engine, caller).await.unwrap();
     parts.say_what_they_said().await.unwrap();
     governed.say_what_they_said().await.unwrap();
+    remembered.say_what_they_said().await.unwrap();
 }

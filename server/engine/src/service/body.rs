@@ -44,15 +44,15 @@ struct Large {
     /// The chunk that is being filled.
     chunk: BytesMut,
     /// The chunk before it, being hashed and written; holds what it works with.
-    job: Option<(JoinHandle<std::io::Result<Work>>, Hashing)>,
+    job: Option<Job>,
     idle: Option<(Work, Digests)>,
 }
 
-/// MD5 on its way; at once where there is none.
-enum Hashing {
-    Running(JoinHandle<Digests>),
-    Left(Digests),
-}
+/// Writing under way, and the MD5 beside it, if it is wanted.
+type Job = (
+    JoinHandle<std::io::Result<Work>>,
+    Option<JoinHandle<Digests>>,
+);
 
 /// What writing needs, besides the MD5, which is computed beside it.
 struct Work {
@@ -272,13 +272,12 @@ impl Large {
             work.digests.update(&chunk);
             Ok(work)
         });
-        let hashing = match md5.is_empty() {
-            true => Hashing::Left(md5),
-            false => Hashing::Running(tokio::task::spawn_blocking(move || {
+        let hashing = (!md5.is_empty()).then(|| {
+            tokio::task::spawn_blocking(move || {
                 md5.update(&same);
                 md5
-            })),
-        };
+            })
+        });
         self.job = Some((writing, hashing));
         Ok(())
     }
@@ -291,8 +290,8 @@ impl Large {
             };
             let work = writing.await.map_err(lost)?;
             let md5 = match hashing {
-                Hashing::Running(hashing) => hashing.await.map_err(lost)?,
-                Hashing::Left(md5) => md5,
+                Some(hashing) => hashing.await.map_err(lost)?,
+                None => Digests::default(),
             };
             self.idle = Some((work?, md5));
         }

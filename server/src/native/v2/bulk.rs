@@ -316,7 +316,8 @@ async fn stream(
     mut outgoing: Outgoing,
     record: &mut Record,
 ) -> Result<bool, End> {
-    let mut sent = Crc64::default();
+    // Of all of a body the sum that its writer gave it: what the reader computes is held against that.
+    let mut sum = outgoing.crc64.is_none().then(Crc64::default);
     let mut size = 0;
     let failure = loop {
         if is_cancelled(wire, stream_id).await? {
@@ -325,7 +326,9 @@ async fn stream(
         match outgoing.next().await {
             Ok(Some(bytes)) => {
                 for data in pieces(bytes) {
-                    sent.update(&data);
+                    if let Some(sum) = &mut sum {
+                        sum.update(&data);
+                    }
                     size += data.len() as u64;
                     record.sent(data.len() as u64);
                     put(wire, kind::CHUNK, stream_id, &Chunk::of(&data), data).await?;
@@ -338,8 +341,10 @@ async fn stream(
     };
     let end = EndOfBody {
         size,
-        // Of all of a body the sum that its writer gave it: what the reader computes is held against that.
-        crc64: outgoing.crc64.unwrap_or_else(|| sent.value()),
+        crc64: outgoing
+            .crc64
+            .or(sum.map(|sum| sum.value()))
+            .unwrap_or_default(),
         failure: failure.as_ref().map(Error::failure),
     };
     put(wire, kind::END, stream_id, &end, Bytes::new()).await?;
