@@ -108,10 +108,11 @@ impl<'a> Connection<'a> {
             tokio::select! {
                 biased;
                 Some(done) = self.in_flight.next(), if may_gather && !self.in_flight.is_empty() => self.answer(done),
-                read = read(&mut reading, &mut self.input), if may_gather && self.may_read() => match read? {
-                    0 => self.peer_left(),
-                    _ => {}
-                },
+                read = read(&mut reading, &mut self.input), if may_gather && self.may_read() => {
+                    if read? == 0 {
+                        self.peer_left();
+                    }
+                }
                 sent = self.output.send_all(), if self.output.has_some() => sent?,
                 _ = stop.wait_for(|stop| *stop), if !stopping => {
                     stopping = true;
