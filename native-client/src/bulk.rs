@@ -1,6 +1,12 @@
 //! A bulk connection: one request at a time, with bodies of any length in checked chunks. It belongs to whoever asks.
 
-use std::{future::Future, io, time::Duration};
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use bytes::{Buf, Bytes, BytesMut};
 use jay_wire::{
@@ -10,7 +16,7 @@ use jay_wire::{
     v2::{self, kind},
 };
 use tokio::{
-    io::{AsyncWriteExt, ReadHalf, WriteHalf},
+    io::{AsyncRead, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf},
     time::{Instant, timeout},
 };
 
@@ -57,6 +63,17 @@ impl Bulk {
     /// Whether another request may be sent.
     pub(crate) fn is_reusable(&self) -> bool {
         !self.is_dirty && !self.is_leaving
+    }
+
+    /// Whether nothing has come since it was given back: neither its end nor a word that nobody has asked for.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        let mut byte = [0];
+        let mut cx = Context::from_waker(Waker::noop());
+        let reading = Pin::new(&mut self.reading);
+        self.input.is_empty()
+            && reading
+                .poll_read(&mut cx, &mut ReadBuf::new(&mut byte))
+                .is_pending()
     }
 
     /// Sends a request without a body, or with a short one, and reads the beginning of its answer.
