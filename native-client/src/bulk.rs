@@ -1,4 +1,7 @@
-//! A bulk connection: one request at a time, with bodies of any length in checked chunks. It belongs to whoever asks.
+//! A bulk connection: one request at a time, with bodies of any length in checked chunks. It belongs to whoever asks. Its
+//! frames here are those of version 2; those of version 1 are in `v1`.
+
+pub(crate) mod v1;
 
 use std::{
     future::Future,
@@ -202,10 +205,15 @@ impl Bulk {
                 }
                 continue;
             }
-            let read = timeout(self.idle_timeout, fill(&mut self.reading, &mut self.input)).await;
-            read.map_err(|_| silent(self.idle_timeout))?
-                .map_err(Error::lost)?;
+            self.more().await?;
         }
+    }
+
+    /// Reads what there is.
+    async fn more(&mut self) -> Result<()> {
+        let read = timeout(self.idle_timeout, fill(&mut self.reading, &mut self.input)).await;
+        read.map_err(|_| silent(self.idle_timeout))?
+            .map_err(Error::lost)
     }
 
     async fn send(&mut self, bytes: &[u8]) -> Result<()> {

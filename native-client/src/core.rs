@@ -8,6 +8,7 @@ use jay_wire::{
     Call, ErrorCode, Failure, Operation, Reply, Tagged,
     body::{CHUNK_BYTES_MAX, Crc64},
     call,
+    object::Stored,
     v2::Status,
 };
 
@@ -19,6 +20,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     pool::{Lane, Pool, Way},
     retry::{Attempts, Budget, Safety},
+    v1,
 };
 
 /// What may be said with every request.
@@ -62,6 +64,8 @@ pub(crate) enum Incoming {
     Whole(Bytes),
     /// It comes.
     Following(Box<Download>),
+    /// It comes by version 1.
+    Raw(Box<v1::Download>),
 }
 
 /// A body that comes in chunks.
@@ -107,7 +111,10 @@ impl Core {
         options: &CallOptions,
     ) -> Result<Response<O::Answer>> {
         let work = async {
-            let metadata = call::request(asked, &options.envelope())?;
+            let metadata = match self.is_v1() {
+                true => v1::request(asked, options)?,
+                false => call::request(asked, &options.envelope())?,
+            };
             let mut attempts = self.attempts(safety);
             loop {
                 match self.read_once::<O>(&metadata).await {
@@ -122,6 +129,9 @@ impl Core {
     }
 
     async fn read_once<O: Operation>(&self, metadata: &[u8]) -> Result<Response<O::Answer>> {
+        if self.is_v1() {
+            return self.read_v1::<O>(metadata).await;
+        }
         let shared = self.pool.shared().await?;
         let frame = shared.ask(O::CODE, metadata, &Bytes::new()).await?;
         if frame.code != Status::UseBulk as u8 {
@@ -171,14 +181,14 @@ impl Core {
     }
 
     /// Asks something that has a body.
-    pub(crate) async fn write<O: Operation + Sync>(
+    pub(crate) async fn write<O: Operation<Answer = Stored> + Sync>(
         &self,
         asked: &O,
         body: Body,
         safety: Safety,
         options: &CallOptions,
         progress: &mut (dyn FnMut(u64) + Send),
-    ) -> Result<O::Answer> {
+    ) -> Result<Stored> {
         let work = async {
             let mut attempts = self.attempts(safety);
             let mut body = body;
@@ -197,13 +207,16 @@ impl Core {
             .map_err(|error| error.about(O::NAME, asked.resource()))
     }
 
-    async fn write_once<O: Operation>(
+    async fn write_once<O: Operation<Answer = Stored>>(
         &self,
         asked: &O,
         mut pieces: Pieces,
         options: &CallOptions,
         progress: &mut (dyn FnMut(u64) + Send),
-    ) -> Result<O::Answer> {
+    ) -> Result<Stored> {
+        if self.is_v1() {
+            return self.write_v1(asked, pieces, options, progress).await;
+        }
         let envelope = options.envelope();
         let short = pieces
             .at_hand()
@@ -266,7 +279,11 @@ fn parsed<O: Operation>(frame: &Frame) -> Result<(O::Answer, Reply)> {
     }
 }
 
-async fn within<T>(limit: Option<Duration>, work: impl Future<Output = Result<T>>) -> Result<T> {
+/// What comes of some work, unless it takes too long.
+pub(crate) async fn within<T>(
+    limit: Option<Duration>,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
     match limit {
         None => work.await,
         Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
@@ -283,6 +300,7 @@ impl Incoming {
         match self {
             Self::Whole(bytes) => Some(bytes.len() as u64),
             Self::Following(download) => download.size,
+            Self::Raw(download) => Some(download.size()),
         }
     }
 
@@ -294,6 +312,7 @@ impl Incoming {
                 Ok((!bytes.is_empty()).then_some(bytes))
             }
             Self::Following(download) => download.next().await,
+            Self::Raw(download) => download.next().await,
         }
     }
 }
