@@ -1,6 +1,15 @@
-//! A bulk connection: one request at a time, with bodies of any length in checked chunks. It belongs to whoever asks.
+//! A bulk connection: one request at a time, with bodies of any length in checked chunks. It belongs to whoever asks. Its
+//! frames here are those of version 2; those of version 1 are in `v1`.
 
-use std::{future::Future, io, time::Duration};
+pub(crate) mod v1;
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use bytes::{Buf, Bytes, BytesMut};
 use jay_wire::{
@@ -10,7 +19,7 @@ use jay_wire::{
     v2::{self, kind},
 };
 use tokio::{
-    io::{AsyncWriteExt, ReadHalf, WriteHalf},
+    io::{AsyncRead, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf},
     time::{Instant, timeout},
 };
 
@@ -57,6 +66,17 @@ impl Bulk {
     /// Whether another request may be sent.
     pub(crate) fn is_reusable(&self) -> bool {
         !self.is_dirty && !self.is_leaving
+    }
+
+    /// Whether nothing has come since it was given back: neither its end nor a word that nobody has asked for.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        let mut byte = [0];
+        let mut cx = Context::from_waker(Waker::noop());
+        let reading = Pin::new(&mut self.reading);
+        self.input.is_empty()
+            && reading
+                .poll_read(&mut cx, &mut ReadBuf::new(&mut byte))
+                .is_pending()
     }
 
     /// Sends a request without a body, or with a short one, and reads the beginning of its answer.
@@ -185,10 +205,15 @@ impl Bulk {
                 }
                 continue;
             }
-            let read = timeout(self.idle_timeout, fill(&mut self.reading, &mut self.input)).await;
-            read.map_err(|_| silent(self.idle_timeout))?
-                .map_err(Error::lost)?;
+            self.more().await?;
         }
+    }
+
+    /// Reads what there is.
+    async fn more(&mut self) -> Result<()> {
+        let read = timeout(self.idle_timeout, fill(&mut self.reading, &mut self.input)).await;
+        read.map_err(|_| silent(self.idle_timeout))?
+            .map_err(Error::lost)
     }
 
     async fn send(&mut self, bytes: &[u8]) -> Result<()> {

@@ -16,7 +16,12 @@ pub const PORT_DEFAULT: u16 = 4444;
 /// The version of the protocol that is spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
-    /// The first one, which sends the secret: only when it is asked for.
+    /// The first one, which sends the secret: only when it is asked for. What it has no form for is
+    /// [`ErrorKind::Unsupported`] before anything is sent: ranges, conditions, copies, tags, headers beside the content type,
+    /// checksums of one's own, request ids, lists of uploads, lists with metadata, bodies of parts of unknown length. A put of
+    /// unknown length is gathered in memory up to `multipart_threshold` and goes in parts beyond it. Several keys are deleted
+    /// or looked at by one request each. A read that breaks is not taken up again. Bodies are held against SHA-256, or MD5, as
+    /// far as the server tells them of the whole.
     V1,
     /// The second one.
     #[default]

@@ -8,6 +8,7 @@ use jay_wire::{
     Call, ErrorCode, Failure, Operation, Reply, Tagged,
     body::{CHUNK_BYTES_MAX, Crc64},
     call,
+    object::Stored,
     server::{OpenSession, SessionInfo},
     v2::Status,
 };
@@ -21,6 +22,7 @@ use crate::{
     pool::{Lane, Pool, Way},
     retry::{Attempts, Budget, Safety},
     session::{Place, Sessions},
+    v1,
 };
 
 /// What may be said with every request.
@@ -66,6 +68,8 @@ pub(crate) enum Incoming {
     Whole(Bytes, Option<u64>),
     /// It comes.
     Following(Box<Download>),
+    /// It comes by version 1.
+    Raw(Box<v1::Download>),
 }
 
 /// A body that comes in chunks.
@@ -96,6 +100,8 @@ impl Core {
     /// How often a request may be sent, and its place in a session, if it is to have one.
     async fn begin(&self, safety: Safety) -> Result<(Attempts<'_>, Option<Place<'_>>)> {
         let place = match safety {
+            // Version 1 has none.
+            Safety::InSession if self.is_v1() => None,
             Safety::InSession => self.sessions.place(self.open_session()).await?,
             Safety::Repeatable | Safety::Once => None,
         };
@@ -139,7 +145,10 @@ impl Core {
         let work = async {
             let (mut attempts, mut place) = self.begin(safety).await?;
             loop {
-                let metadata = call::request(asked, &options.envelope(place.as_ref()))?;
+                let metadata = match self.is_v1() {
+                    true => v1::request(asked, options)?,
+                    false => call::request(asked, &options.envelope(place.as_ref()))?,
+                };
                 match self.read_once::<O>(&metadata).await {
                     Ok(response) => return Ok(response),
                     Err(error) => {
@@ -174,6 +183,9 @@ impl Core {
     }
 
     async fn read_once<O: Operation>(&self, metadata: &[u8]) -> Result<Response<O::Answer>> {
+        if self.is_v1() {
+            return self.read_v1::<O>(metadata).await;
+        }
         let shared = self.pool.shared().await?;
         let frame = shared.ask(O::CODE, metadata, &Bytes::new()).await?;
         if frame.code != Status::UseBulk as u8 {
@@ -223,22 +235,22 @@ impl Core {
     }
 
     /// Asks something that has a body.
-    pub(crate) async fn write<O: Operation + Sync>(
+    pub(crate) async fn write<O: Operation<Answer = Stored> + Sync>(
         &self,
         asked: &O,
         body: Body,
         safety: Safety,
         options: &CallOptions,
         progress: &mut (dyn FnMut(u64) + Send),
-    ) -> Result<O::Answer> {
+    ) -> Result<Stored> {
         let work = async {
             let (mut attempts, mut place) = self.begin(safety).await?;
             let mut body = body;
             loop {
                 let is_replayable = body.is_replayable();
                 let pieces = body.pieces().await?;
-                let envelope = options.envelope(place.as_ref());
-                match self.write_once(asked, pieces, envelope, progress).await {
+                let sent = self.write_once(asked, pieces, (options, place.as_ref()), progress);
+                match sent.await {
                     Ok(answer) => return Ok(answer),
                     Err(error) if !is_replayable => return Err(error),
                     Err(error) => {
@@ -253,13 +265,17 @@ impl Core {
             .map_err(|error| error.about(O::NAME, asked.resource()))
     }
 
-    async fn write_once<O: Operation>(
+    async fn write_once<O: Operation<Answer = Stored>>(
         &self,
         asked: &O,
         mut pieces: Pieces,
-        envelope: Call,
+        (options, place): (&CallOptions, Option<&Place<'_>>),
         progress: &mut (dyn FnMut(u64) + Send),
-    ) -> Result<O::Answer> {
+    ) -> Result<Stored> {
+        if self.is_v1() {
+            return self.write_v1(asked, pieces, options, progress).await;
+        }
+        let envelope = options.envelope(place);
         let short = pieces
             .at_hand()
             .filter(|data| data.len() <= CHUNK_BYTES_MAX);
@@ -321,7 +337,11 @@ fn parsed<O: Operation>(frame: &Frame) -> Result<(O::Answer, Reply)> {
     }
 }
 
-async fn within<T>(limit: Option<Duration>, work: impl Future<Output = Result<T>>) -> Result<T> {
+/// What comes of some work, unless it takes too long.
+pub(crate) async fn within<T>(
+    limit: Option<Duration>,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
     match limit {
         None => work.await,
         Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
@@ -338,6 +358,7 @@ impl Incoming {
         match self {
             Self::Whole(bytes, _) => Some(bytes.len() as u64),
             Self::Following(download) => download.size,
+            Self::Raw(download) => Some(download.size()),
         }
     }
 
@@ -346,6 +367,7 @@ impl Incoming {
         match self {
             Self::Whole(_, crc64) => *crc64,
             Self::Following(download) => download.verify.then(|| download.crc64.value()),
+            Self::Raw(_) => None,
         }
     }
 
@@ -357,6 +379,7 @@ impl Incoming {
                 Ok((!bytes.is_empty()).then_some(bytes))
             }
             Self::Following(download) => download.next().await,
+            Self::Raw(download) => download.next().await,
         }
     }
 }

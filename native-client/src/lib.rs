@@ -13,6 +13,9 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! A server that knows version 1 of the protocol alone is spoken to where the URL says `protocol=v1`, and only there, since that
+//! sends the secret; [`Protocol::V1`] says what is missing then.
 
 mod body;
 mod bucket;
@@ -35,6 +38,7 @@ mod shared;
 #[cfg(feature = "tls")]
 mod tls;
 mod transfer;
+mod v1;
 
 pub use self::{
     body::Body,

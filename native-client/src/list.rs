@@ -9,6 +9,7 @@ use crate::{
     error::Result,
     model::{ListPage, ObjectMeta},
     retry::Safety,
+    v1,
 };
 
 impl Bucket {
@@ -92,14 +93,16 @@ impl List {
             .core
             .ask(&self.asked, Safety::Repeatable, &CallOptions::default())
             .await?;
+        let next = match bucket.core.is_v1() {
+            true => v1::next_start_after(&told),
+            false => told.next_start_after.clone(),
+        };
+        let next = told.is_truncated.then(|| bucket.short(next));
         let objects = told.objects.into_iter().map(|entry| {
             let mut object = ObjectMeta::of_entry(entry);
             object.key = bucket.short(object.key);
             object
         });
-        let next = told
-            .is_truncated
-            .then(|| bucket.short(told.next_start_after));
         Ok(ListPage {
             objects: objects.collect(),
             prefixes: told

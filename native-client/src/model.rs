@@ -75,21 +75,37 @@ pub struct ObjectMeta {
     pub last_modified: SystemTime,
     /// Its content type.
     pub content_type: Option<String>,
-    /// The checksum that its writer chose, else CRC64NVME of its body, which every object has.
+    /// The checksum that its writer chose, else CRC64NVME of its body, which every object has. Over version 1 SHA256, where
+    /// the server tells it.
     pub checksum: Option<Checksum>,
     /// Its other standard headers.
     pub headers: ContentHeaders,
     /// User metadata, names in lower case.
     pub metadata: BTreeMap<String, String>,
-    /// How many tags it has.
+    /// How many tags it has; 0 over version 1, which does not tell.
     pub tag_count: u32,
 }
 
-fn crc64(value: u64) -> Option<Checksum> {
+/// CRC64NVME of a version; version 1, which names none, has SHA-256 of the body in its place.
+fn checksum(version: &str, crc64: u64, sha256: &str) -> Option<Checksum> {
+    let (algorithm, value) = match version {
+        "" => ("SHA256", sha256_of(sha256)?),
+        _ => ("CRC64NVME", crc64.to_be_bytes().to_vec()),
+    };
     Some(Checksum {
-        algorithm: "CRC64NVME".to_owned(),
-        value: value.to_be_bytes().to_vec(),
+        algorithm: algorithm.to_owned(),
+        value,
     })
+}
+
+/// Of 64 digits of hex.
+fn sha256_of(digits: &str) -> Option<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
+    let byte = |pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    pairs
+        .map(byte)
+        .collect::<Option<Vec<u8>>>()
+        .filter(|value| value.len() == 32)
 }
 
 impl ObjectMeta {
@@ -98,6 +114,7 @@ impl ObjectMeta {
             algorithm: checksum.algorithm,
             value: checksum.value.to_vec(),
         });
+        let body = checksum(&told.version, told.crc64, &told.checksum);
         Self {
             key: key.to_owned(),
             size: told.size,
@@ -105,7 +122,7 @@ impl ObjectMeta {
             version: given(told.version),
             last_modified: time(told.last_modified),
             content_type: given(told.content_type),
-            checksum: chosen.or_else(|| crc64(told.crc64)),
+            checksum: chosen.or(body),
             headers: told.headers.into(),
             metadata: told.metadata,
             tag_count: told.tag_count,
@@ -117,10 +134,10 @@ impl ObjectMeta {
             key: told.key,
             size: told.size,
             etag: told.etag,
+            checksum: checksum(&told.version, told.crc64, &told.checksum),
             version: given(told.version),
             last_modified: time(told.last_modified),
             content_type: given(told.content_type),
-            checksum: crc64(told.crc64),
             headers: told.headers.into(),
             metadata: told.metadata,
             tag_count: 0,
@@ -136,7 +153,7 @@ pub struct PutResult {
     pub etag: String,
     /// The id of its version.
     pub version: Option<String>,
-    /// CRC64NVME of its body.
+    /// CRC64NVME of its body; over version 1 SHA256.
     pub checksum: Option<Checksum>,
     /// Its size in bytes.
     pub size: u64,
@@ -146,8 +163,8 @@ impl From<object::Stored> for PutResult {
     fn from(told: object::Stored) -> Self {
         Self {
             etag: told.etag,
+            checksum: checksum(&told.version, told.crc64, &told.checksum),
             version: given(told.version),
-            checksum: crc64(told.crc64),
             size: told.size,
         }
     }
@@ -157,8 +174,8 @@ impl From<multipart::Completed> for PutResult {
     fn from(told: multipart::Completed) -> Self {
         Self {
             etag: told.etag,
+            checksum: checksum(&told.version, told.crc64, &told.checksum),
             version: given(told.version),
-            checksum: crc64(told.crc64),
             size: told.size,
         }
     }

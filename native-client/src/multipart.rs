@@ -76,9 +76,9 @@ impl Bucket {
 /// An upload in parts, until it is completed or aborted.
 #[derive(Clone, Debug)]
 pub struct Upload {
-    bucket: Bucket,
-    key: String,
-    upload_id: String,
+    pub(crate) bucket: Bucket,
+    pub(crate) key: String,
+    pub(crate) upload_id: String,
 }
 
 impl Upload {
@@ -165,7 +165,7 @@ impl Upload {
         parts: &[PartInfo],
         conditions: jay_wire::object::WriteConditions,
     ) -> Result<PutResult> {
-        let asked = multipart::CompleteMultipartUpload {
+        let mut asked = multipart::CompleteMultipartUpload {
             bucket: self.bucket.name().to_owned(),
             key: self.key.clone(),
             upload_id: self.upload_id.clone(),
@@ -179,9 +179,13 @@ impl Upload {
             conditions,
             ..multipart::CompleteMultipartUpload::default()
         };
-        let told = self
-            .bucket
-            .core
+        let core = &self.bucket.core;
+        if core.is_v1() {
+            asked.part_numbers = parts.iter().map(|part| part.part_number).collect();
+            asked.parts.clear();
+            self.must_be_stored(&asked, parts).await?;
+        }
+        let told = core
             .ask(&asked, Safety::InSession, &CallOptions::default())
             .await?;
         Ok(told.into())

@@ -153,6 +153,9 @@ impl Bucket {
     /// # Errors
     /// Of the request as a whole.
     pub async fn head_many(&self, keys: &[impl AsRef<str>]) -> Result<Vec<Result<ObjectMeta>>> {
+        if self.core.is_v1() {
+            return self.head_each(keys).await;
+        }
         let mut found = Vec::with_capacity(keys.len());
         while found.len() < keys.len() {
             let now = self.batch(&keys[found.len()..]);
@@ -216,6 +219,9 @@ impl Bucket {
     /// # Errors
     /// Of a request as a whole: of many keys some may be deleted then.
     pub async fn delete_many(&self, keys: &[impl AsRef<str>]) -> Result<Vec<Result<()>>> {
+        if self.core.is_v1() {
+            return self.delete_each(keys).await;
+        }
         let mut done = Vec::with_capacity(keys.len());
         while done.len() < keys.len() {
             let now = self.batch(&keys[done.len()..]);
@@ -263,6 +269,9 @@ impl Bucket {
     /// # Errors
     /// See [`ErrorKind`]; some may be deleted then.
     pub async fn delete_prefix(&self, prefix: &str) -> Result<u64> {
+        if self.core.is_v1() {
+            return self.delete_listed(prefix).await;
+        }
         let mut deleted = 0;
         let mut start_after = String::new();
         loop {
@@ -427,6 +436,9 @@ impl Put {
             body,
             options,
         } = self;
+        if bucket.core.is_v1() && body.size().is_none() {
+            return bucket.put_gathered(&asked, body, &options).await;
+        }
         let stored = bucket
             .core
             .write(&asked, body, Safety::InSession, &options, &mut |_| {})

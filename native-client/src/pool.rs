@@ -136,11 +136,11 @@ impl Pool {
         })
     }
 
-    /// The lane that was given back last, unless it was too long ago.
+    /// The lane that was given back last, unless it was too long ago, or its server has left.
     fn kept(&self) -> Option<Bulk> {
         let mut idle = lock(&self.idle);
         idle.retain(|bulk| bulk.idle_since.elapsed() < IDLE_MAX);
-        idle.pop()
+        std::iter::from_fn(|| idle.pop()).find_map(|mut bulk| bulk.is_quiet().then_some(bulk))
     }
 
     /// Connects to the address that answered last, else to the next one that does.

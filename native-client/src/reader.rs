@@ -90,14 +90,17 @@ impl GetObject {
         let start = told.range_start;
         let length = body.size().unwrap_or(told.size.saturating_sub(start));
         let range = start..start + length;
-        let expected = (range == (0..told.size)).then_some(told.crc64);
+        let core = &bucket.core;
+        // Over version 1 the body is held against another sum as it comes.
+        let has_crc64 = range == (0..told.size) && !core.is_v1();
+        let expected = (has_crc64 && core.config().options.verify).then_some(told.crc64);
         let reading = Reading {
             at: start,
             end: range.end,
             etag: told.etag.clone(),
             since: start,
             before: 0,
-            expected: expected.filter(|_| bucket.core.config().options.verify),
+            expected,
             resumed: 0,
             body: Some(body),
             bucket,
@@ -313,7 +316,13 @@ impl Reading {
                 | ErrorKind::Unavailable
                 | ErrorKind::ChecksumMismatch
         );
-        is_broken && self.at < self.end && self.resumed < self.bucket.core.config().options.retries
+        let core = &self.bucket.core;
+        // Version 1 has neither ranges nor conditions.
+        let has_ranges = !core.is_v1();
+        is_broken
+            && has_ranges
+            && self.at < self.end
+            && self.resumed < core.config().options.retries
     }
 
     /// Asks for what is missing, of the same version.

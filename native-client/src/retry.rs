@@ -81,11 +81,10 @@ impl<'a> Attempts<'a> {
     pub(crate) async fn pause(&mut self, error: Error) -> Result<()> {
         self.made += 1;
         let error = error.after_attempts(self.made);
-        let is_safe = error.is_undone()
-            || match error.kind().retry() {
-                Retry::Never | Retry::Later => false,
-                Retry::Soon | Retry::IfIdempotent => self.safety != Safety::Once,
-            };
+        let is_safe = match error.kind().retry() {
+            Retry::Never | Retry::Later => false,
+            Retry::Soon | Retry::IfIdempotent => error.is_undone() || self.safety != Safety::Once,
+        };
         if !is_safe || self.made > self.options.retries || !self.budget.spend() {
             return Err(error);
         }
@@ -126,6 +125,8 @@ mod tests {
         let mut once = Attempts::new(&options, &budget, Safety::Once);
         assert!(once.pause(lost()).await.is_err());
         assert!(once.pause(lost().undone()).await.is_ok());
+        let hopeless = Error::new(ErrorKind::Unsupported, "").undone();
+        assert!(once.pause(hopeless).await.is_err());
         let mut reads = Attempts::new(&options, &budget, Safety::Repeatable);
         for _ in 0..options.retries {
             assert!(reads.pause(lost()).await.is_ok());

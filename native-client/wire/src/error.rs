@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::message::fields;
+use crate::{ErrorCode, message::fields};
 
 /// Bytes that are not what they should be. Names the field; never holds what was in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -104,5 +104,44 @@ fields! {
         1 message: String,
         /// The code for programs, mostly one of S3's.
         2 code: String,
+    }
+}
+
+impl Refusal {
+    /// The row of the published table: that of its code, else that of its status.
+    ///
+    /// ```
+    /// use jay_wire::{ErrorCode, Refusal, Status};
+    /// let refusal = Refusal { message: "object not found".into(), code: "NoSuchKey".into() };
+    /// assert_eq!(refusal.published(Status::NotFound), ErrorCode::ObjectNotFound);
+    /// ```
+    pub fn published(&self, status: Status) -> ErrorCode {
+        match self.code.as_str() {
+            "NoSuchBucket" => ErrorCode::BucketNotFound,
+            "NoSuchKey" => ErrorCode::ObjectNotFound,
+            "NoSuchUpload" => ErrorCode::UploadNotFound,
+            "BucketAlreadyExists" | "BucketAlreadyOwnedByYou" => ErrorCode::BucketExists,
+            "BucketNotEmpty" => ErrorCode::BucketNotEmpty,
+            "PreconditionFailed" => ErrorCode::PreconditionFailed,
+            "OperationAborted" => ErrorCode::Conflict,
+            "InvalidRange" | "InvalidPartNumber" => ErrorCode::InvalidRange,
+            "EntityTooLarge" | "KeyTooLongError" | "MetadataTooLarge" => ErrorCode::TooLarge,
+            "InvalidAccessKeyId" | "SignatureDoesNotMatch" => ErrorCode::Unauthenticated,
+            "QuotaExceeded" => ErrorCode::QuotaExceeded,
+            "InsufficientStorage" => ErrorCode::StorageFull,
+            "BadDigest" | "XAmzContentSHA256Mismatch" => ErrorCode::ChecksumMismatch,
+            "ObjectCorrupt" => ErrorCode::ObjectCorrupt,
+            "ServiceUnavailable" => ErrorCode::Unavailable,
+            "RateLimitExceeded" | "SlowDown" => ErrorCode::RateLimited,
+            "RequestTimeout" => ErrorCode::Timeout,
+            "NotImplemented" | "MethodNotAllowed" | "UnknownOp" => ErrorCode::Unsupported,
+            "RequestTimeTooSkewed" => ErrorCode::InvalidArgument,
+            _ => match status {
+                Status::Conflict => ErrorCode::Conflict,
+                Status::Forbidden => ErrorCode::PermissionDenied,
+                Status::Ok | Status::NotFound | Status::BadRequest => ErrorCode::InvalidArgument,
+                Status::Internal => ErrorCode::Internal,
+            },
+        }
     }
 }

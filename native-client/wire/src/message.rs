@@ -34,6 +34,19 @@ pub trait Message: Sized {
     fn parse(metadata: &[u8]) -> Result<Self, DecodeError> {
         Self::decode(&mut Cursor::new(metadata), "metadata")
     }
+
+    /// The first field that says something and has no form in version 1: what would be lost there.
+    ///
+    /// ```
+    /// use jay_wire::{Message, object::DeleteObject};
+    /// let mut asked = DeleteObject { bucket: "photos".into(), key: "a".into(), ..DeleteObject::default() };
+    /// assert_eq!(asked.beyond_v1(), None);
+    /// asked.if_match = Some("etag".into());
+    /// assert_eq!(asked.beyond_v1(), Some("if_match"));
+    /// ```
+    fn beyond_v1(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// The metadata of the request of an operation.
@@ -42,6 +55,8 @@ pub trait Operation: Message + Tagged {
     const CODE: u8;
     /// The name, as S3 has it.
     const NAME: &'static str;
+    /// The version of the protocol that has it first.
+    const SINCE: u8;
     /// The metadata of its answer.
     type Answer: Message + Tagged;
 
@@ -77,6 +92,13 @@ macro_rules! fields {
                     $($field: $crate::Message::decode(from, stringify!($field))?,)*
                     ..Self::default()
                 })
+            }
+
+            fn beyond_v1(&self) -> Option<&'static str> {
+                $($(if !$crate::Tagged::is_default(&self.$field2) {
+                    return Some(stringify!($field2));
+                })*)?
+                None
             }
         }
 
@@ -115,12 +137,15 @@ macro_rules! fields {
 }
 pub(crate) use fields;
 
-/// Says which structs are operations: code, request, what it is about, answer.
+/// Says which structs are operations: code, request, what it is about, answer, and the version where it is not the first.
 macro_rules! operations {
-    ($($code:literal $request:ident($($bucket:ident $(/ $key:ident)?)?) -> $answer:ty,)+) => {$(
+    ($(
+        $code:literal $request:ident($($bucket:ident $(/ $key:ident)?)?) -> $answer:ident $(since $since:literal)?,
+    )+) => {$(
         impl $crate::Operation for $request {
             const CODE: u8 = $code;
             const NAME: &'static str = stringify!($request);
+            const SINCE: u8 = [$($since,)? 1][0];
             type Answer = $answer;
 
             fn resource(&self) -> (Option<&str>, Option<&str>) {

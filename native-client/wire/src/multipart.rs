@@ -187,5 +187,5 @@ operations! {
     0x22 CompleteMultipartUpload(bucket / key) -> Completed,
     0x23 AbortMultipartUpload(bucket / key) -> Empty,
     0x24 ListParts(bucket / key) -> PartList,
-    0x25 ListMultipartUploads(bucket) -> UploadPage,
+    0x25 ListMultipartUploads(bucket) -> UploadPage since 2,
 }

@@ -302,11 +302,11 @@ operations! {
     0x11 GetObject(bucket / key) -> ObjectInfo,
     0x12 HeadObject(bucket / key) -> ObjectInfo,
     0x13 DeleteObject(bucket / key) -> Empty,
-    0x15 CopyObject(bucket / key) -> Stored,
-    0x16 GetRanges(bucket / key) -> RangesInfo,
-    0x17 HeadObjects(bucket) -> HeadOutcomes,
-    0x18 DeleteObjects(bucket) -> DeleteOutcomes,
-    0x19 DeletePrefix(bucket) -> DeletedPrefix,
+    0x15 CopyObject(bucket / key) -> Stored since 2,
+    0x16 GetRanges(bucket / key) -> RangesInfo since 2,
+    0x17 HeadObjects(bucket) -> HeadOutcomes since 2,
+    0x18 DeleteObjects(bucket) -> DeleteOutcomes since 2,
+    0x19 DeletePrefix(bucket) -> DeletedPrefix since 2,
 }
 
 impl WriteConditions {

@@ -40,6 +40,6 @@ fields! {
 }
 
 operations! {
-    0x30 GetServerInfo() -> ServerInfo,
-    0x31 OpenSession() -> SessionInfo,
+    0x30 GetServerInfo() -> ServerInfo since 2,
+    0x31 OpenSession() -> SessionInfo since 2,
 }

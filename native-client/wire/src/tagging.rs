@@ -48,7 +48,7 @@ fields! {
 }
 
 operations! {
-    0x1A GetObjectTagging(bucket / key) -> TagSet,
-    0x1B PutObjectTagging(bucket / key) -> Empty,
-    0x1C DeleteObjectTagging(bucket / key) -> Empty,
+    0x1A GetObjectTagging(bucket / key) -> TagSet since 2,
+    0x1B PutObjectTagging(bucket / key) -> Empty since 2,
+    0x1C DeleteObjectTagging(bucket / key) -> Empty since 2,
 }
