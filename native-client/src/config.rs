@@ -124,7 +124,10 @@ impl Config {
             secret,
             bucket: Some(decoded(path.trim_end_matches('/'), "bucket")?)
                 .filter(|name| !name.is_empty()),
-            options: Options::default(),
+            options: Options {
+                s3_endpoint: env::var("JAY_S3_ENDPOINT").unwrap_or_default(),
+                ..Options::default()
+            },
         };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -12,6 +12,7 @@ use jay_wire::{
     server::{OpenSession, SessionInfo},
     v2::Status,
 };
+use tracing::{Instrument, Span};
 
 use crate::{
     body::{Body, Pieces},
@@ -120,7 +121,10 @@ impl Core {
         let asked = Box::pin(self.ask(&OpenSession {}, Safety::Repeatable, &options));
         match asked.await {
             Ok(told) => Ok(Some(told)),
-            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
+            // Said by a server that speaks this version, not of the version.
+            Err(error) if error.kind() == ErrorKind::Unsupported && error.s3_code().is_some() => {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -159,6 +163,7 @@ impl Core {
             }
         };
         within(options.timeout, work)
+            .instrument(span(asked, options))
             .await
             .map_err(|error| error.about(O::NAME, asked.resource()))
     }
@@ -261,6 +266,7 @@ impl Core {
             }
         };
         within(options.timeout, work)
+            .instrument(span(asked, options))
             .await
             .map_err(|error| error.about(O::NAME, asked.resource()))
     }
@@ -338,6 +344,13 @@ fn parsed<O: Operation>(frame: &Frame) -> Result<(O::Answer, Reply)> {
 }
 
 /// What comes of some work, unless it takes too long.
+/// What the events of a request have in common.
+fn span<O: Operation>(asked: &O, options: &CallOptions) -> Span {
+    let (bucket, key) = asked.resource();
+    let request_id = options.request_id.as_deref();
+    tracing::debug_span!("request", operation = O::NAME, bucket, key, request_id)
+}
+
 pub(crate) async fn within<T>(
     limit: Option<Duration>,
     work: impl Future<Output = Result<T>>,

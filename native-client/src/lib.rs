@@ -17,9 +17,12 @@
 //! A server that knows version 1 of the protocol alone is spoken to where the URL says `protocol=v1`, and only there, since that
 //! sends the secret; [`Protocol::V1`] says what is missing then.
 
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod body;
 mod bucket;
 mod bulk;
+mod cancel;
 mod client;
 mod config;
 mod connection;
@@ -31,18 +34,25 @@ mod multipart;
 mod object;
 mod options;
 mod pool;
+mod presign;
 mod reader;
 mod retry;
 mod session;
 mod shared;
+#[cfg(feature = "object_store")]
+mod store;
 #[cfg(feature = "tls")]
 mod tls;
 mod transfer;
 mod v1;
+mod writer;
 
+#[cfg(feature = "object_store")]
+pub use self::store::JayStore;
 pub use self::{
     body::Body,
     bucket::Bucket,
+    cancel::CancelToken,
     client::Client,
     config::{Config, PORT_DEFAULT, Protocol},
     error::{Error, ErrorKind, Result},
@@ -51,5 +61,8 @@ pub use self::{
     multipart::Upload,
     object::{Copy, Delete, Get, Put},
     options::{OptionRow, Options},
+    presign::Method,
     reader::{GetObject, ObjectReader},
+    transfer::{DownloadFile, Progress, UploadFile},
+    writer::{OpenWriter, Writer},
 };

@@ -84,6 +84,8 @@ pub struct ObjectMeta {
     pub metadata: BTreeMap<String, String>,
     /// How many tags it has; 0 over version 1, which does not tell.
     pub tag_count: u32,
+    /// CRC64NVME of its body.
+    pub(crate) crc64: u64,
 }
 
 /// CRC64NVME of a version; version 1, which names none, has SHA-256 of the body in its place.
@@ -126,6 +128,7 @@ impl ObjectMeta {
             headers: told.headers.into(),
             metadata: told.metadata,
             tag_count: told.tag_count,
+            crc64: told.crc64,
         }
     }
 
@@ -141,6 +144,7 @@ impl ObjectMeta {
             headers: told.headers.into(),
             metadata: told.metadata,
             tag_count: 0,
+            crc64: told.crc64,
         }
     }
 }

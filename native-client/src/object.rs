@@ -252,16 +252,17 @@ impl Bucket {
 
     /// As many of the first keys as one request may have.
     fn batch(&self, keys: &[impl AsRef<str>]) -> Vec<String> {
+        let mut batch = Vec::new();
         let mut bytes = 0;
-        let fitting = keys
-            .iter()
-            .take(KEYS_MAX)
-            .map(|key| self.full(key.as_ref()));
-        let fitting = fitting.take_while(|key| {
+        for key in keys.iter().take(KEYS_MAX) {
+            let key = self.full(key.as_ref());
             bytes += key.len() + 4;
-            bytes <= KEY_BYTES_MAX || bytes == key.len() + 4
-        });
-        fitting.collect()
+            if bytes > KEY_BYTES_MAX && !batch.is_empty() {
+                break;
+            }
+            batch.push(key);
+        }
+        batch
     }
 
     /// Deletes all objects whose keys begin with a prefix; answers how many.
@@ -520,6 +521,21 @@ impl Get {
     }
 
     call_options!();
+
+    /// What the object is, under the same conditions, without its body; a range does not matter.
+    ///
+    /// # Errors
+    /// As [`Bucket::get`].
+    pub async fn head(self) -> Result<ObjectMeta> {
+        let asked = object::HeadObject {
+            bucket: self.asked.bucket,
+            key: self.asked.key,
+            conditions: self.asked.conditions,
+        };
+        let core = &self.bucket.core;
+        let told = core.ask(&asked, Safety::Repeatable, &self.options).await?;
+        Ok(ObjectMeta::new(&self.bucket.short(asked.key), told))
+    }
 
     async fn send(self) -> Result<GetObject> {
         GetObject::open(self.bucket, self.asked, self.options).await

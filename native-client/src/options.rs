@@ -12,7 +12,7 @@ use crate::{
 pub struct OptionRow {
     /// Its name, as in URLs.
     pub name: &'static str,
-    /// What its value is: `bytes`, `count`, `duration`, `flag`, `protocol`.
+    /// What its value is: `bytes`, `count`, `duration`, `flag`, `protocol`, `text`.
     pub kind: &'static str,
     /// Its default, as it would be written.
     pub default: &'static str,
@@ -75,6 +75,15 @@ impl Value for bool {
             "false" | "0" => Some(false),
             _ => None,
         }
+    }
+}
+
+/// Itself.
+impl Value for String {
+    const KIND: &'static str = "text";
+
+    fn read(text: &str) -> Option<Self> {
+        Some(text.to_owned())
     }
 }
 
@@ -153,6 +162,10 @@ options! {
         "The size of a part; it grows where there would be more than 10,000.";
     concurrency: u32 = "8",
         "Parts of one transfer that are on their way at a time.";
+    s3_endpoint: String = "",
+        "Where the same store speaks S3, for links, as in http://host:9000.";
+    region: String = "us-east-1",
+        "The region that links name.";
     verify: bool = "true",
         "Whether what is read is held against its checksums.";
 }

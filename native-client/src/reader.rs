@@ -40,6 +40,8 @@ pub struct GetObject {
     meta: ObjectMeta,
     range: Range<u64>,
     state: State,
+    /// CRC64-NVME of all that came, once it has come and was checked.
+    crc64: Option<u64>,
 }
 
 impl fmt::Debug for GetObject {
@@ -112,6 +114,7 @@ impl GetObject {
             meta: ObjectMeta::new(&key, told),
             range,
             state: State::Idle(Box::new(reading)),
+            crc64: None,
         })
     }
 
@@ -123,6 +126,11 @@ impl GetObject {
     /// Which of its bytes come.
     pub fn range(&self) -> Range<u64> {
         self.range.clone()
+    }
+
+    /// CRC64-NVME of all that came, behind its end; `None` where nothing was checked.
+    pub(crate) fn crc64(&self) -> Option<u64> {
+        self.crc64
     }
 
     /// The next bytes; `None` at the end.
@@ -154,7 +162,10 @@ impl GetObject {
                         return Poll::Ready(Ok(Some(bytes)));
                     }
                     // At the end, and behind an error, there is nothing more.
-                    Poll::Ready((_, other)) => return Poll::Ready(other),
+                    Poll::Ready((reading, other)) => {
+                        self.crc64 = reading.checked_crc64();
+                        return Poll::Ready(other);
+                    }
                 },
             }
         }
@@ -306,6 +317,12 @@ impl Reading {
     fn crc64(&self) -> u64 {
         let now = self.body.as_ref().and_then(Incoming::crc64).unwrap_or(0);
         combined_crc64(self.before, now, self.at - self.since)
+    }
+
+    /// The same, where it was checked.
+    fn checked_crc64(&self) -> Option<u64> {
+        let core = &self.bucket.core;
+        (core.config().options.verify && !core.is_v1()).then(|| self.crc64())
     }
 
     fn may_resume(&self, error: &Error) -> bool {

@@ -336,8 +336,10 @@ impl Bucket {
         keys: &[impl AsRef<str>],
         ask: impl Fn(Self, String) -> F,
     ) -> Result<Vec<Result<T>>> {
-        let asked = keys.iter().map(|key| key.as_ref().to_owned());
-        let asked = asked.map(|key| ask(self.clone(), key));
+        let mut asked = Vec::with_capacity(keys.len());
+        for key in keys {
+            asked.push(ask(self.clone(), key.as_ref().to_owned()));
+        }
         stream::iter(asked)
             .buffered(self.core.config().options.concurrency.max(1) as usize)
             .map(outcome)

@@ -10,11 +10,13 @@ use std::{
 use bytes::Bytes;
 use jay_client::{Bucket, Client};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A server on ports of its own, ended with the test.
 pub struct Server {
     process: Child,
     pub url: String,
+    pub s3_endpoint: String,
     _dir: TempDir,
 }
 
@@ -54,6 +56,7 @@ impl Server {
         let mut server = Self {
             process,
             url,
+            s3_endpoint: format!("http://{s3}"),
             _dir: dir,
         };
         for _ in 0..400 {
@@ -97,4 +100,24 @@ pub fn bytes(size: usize, seed: u64) -> Bytes {
         .collect();
     all.truncate(size);
     all.into()
+}
+
+/// Status and body of a request over plain HTTP.
+pub async fn fetch(method: &str, url: &str, body: &str) -> (u16, String) {
+    let (host, path) = url
+        .strip_prefix("http://")
+        .unwrap()
+        .split_once('/')
+        .unwrap();
+    let mut stream = tokio::net::TcpStream::connect(host).await.unwrap();
+    let length = body.len();
+    let request = format!(
+        "{method} /{path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body.to_owned())
 }
