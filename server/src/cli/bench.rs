@@ -16,7 +16,6 @@ mod load;
 mod pace;
 mod parse;
 mod report;
-mod sign;
 #[cfg(test)]
 mod tests;
 
@@ -24,13 +23,14 @@ use std::{io::Write, time::Duration};
 
 use anyhow::{Context, bail};
 
+pub use self::parse::parse_duration;
 use self::{
     client::{Client, Endpoint},
     load::Load,
-    parse::{Mix, SizeRange, parse_duration},
+    parse::{Mix, SizeRange},
     report::Report,
-    sign::{Credentials, Signer},
 };
+use super::sign::{Credentials, Signer};
 
 /// Put load on an S3 server; report throughput, errors and latency.
 ///
@@ -153,7 +153,7 @@ fn client(args: &BenchArgs) -> anyhow::Result<Client> {
     let missing = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (`jay print-config` shows them)";
     let credentials = Credentials {
         access_key_id: variable("AWS_ACCESS_KEY_ID").context(missing)?,
-        secret_access_key: variable("AWS_SECRET_ACCESS_KEY").context(missing)?,
+        secret_access_key: variable("AWS_SECRET_ACCESS_KEY").context(missing)?.into(),
         session_token: variable("AWS_SESSION_TOKEN"),
     };
     Ok(Client::new(

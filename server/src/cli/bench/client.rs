@@ -17,10 +17,8 @@ use tokio::{
     time::{error::Elapsed, timeout},
 };
 
-use super::{
-    content::{Content, ContentBody, Verifier},
-    sign::{Signable, Signer, UNSIGNED_PAYLOAD},
-};
+use super::content::{Content, ContentBody, Verifier};
+use crate::cli::sign::{Signable, Signer, UNSIGNED_PAYLOAD};
 
 /// Keys of one page of a listing.
 pub const LIST_PAGE_KEYS: u32 = 100;

@@ -14,10 +14,8 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use sha2::{Digest, Sha256};
 
-use super::{
-    parse::{Random, scramble},
-    sign::hex,
-};
+use super::parse::{Random, scramble};
+use crate::cli::sign::hex;
 
 const POOL_BYTES: u64 = 4 << 20;
 const BLOCK_BYTES: u64 = 256 << 10;

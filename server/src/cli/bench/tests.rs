@@ -118,7 +118,7 @@ async fn bench(fault: Fault, arguments: &str) -> (anyhow::Result<Report>, usize)
     });
     let credentials = Credentials {
         access_key_id: "key".into(),
-        secret_access_key: "secret".into(),
+        secret_access_key: "secret".to_owned().into(),
         session_token: None,
     };
     let client = Client::new(
