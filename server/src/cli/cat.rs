@@ -1,10 +1,6 @@
 //! `jay cat`: objects on standard output.
 
-use std::{
-    ffi::OsString,
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::{ffi::OsString, process::ExitCode};
 
 use anyhow::bail;
 
@@ -13,7 +9,7 @@ use super::{
     ls::remote_with_bucket,
     place::Remote,
     store::{Range, StoreArgs, Stores},
-    teller::EXIT_BROKEN_PIPE,
+    teller::print,
 };
 
 /// Options of `cat`.
@@ -44,26 +40,16 @@ pub async fn run(args: CatArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// An object, or some of it, on standard output.
-pub async fn copy(
-    stores: &Stores,
-    from: &Remote,
-    range: Option<Range>,
-) -> anyhow::Result<ExitCode> {
+pub async fn copy(stores: &Stores, from: &Remote, range: Option<Range>) -> anyhow::Result<()> {
     if from.is_directory() {
         bail!(Usage(format!("{from} is no object")));
     }
     let store = stores.open(&from.server)?;
     let mut download = store.get(&from.bucket, &from.key, range, None).await?;
     while let Some(bytes) = download.next().await? {
-        match io::stdout().lock().write_all(&bytes) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                return Ok(ExitCode::from(EXIT_BROKEN_PIPE));
-            }
-            written => written?,
-        }
+        print(&bytes);
     }
-    io::stdout().flush()?;
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn parse_range(text: &str) -> Result<Range, String> {

@@ -41,8 +41,7 @@ pub async fn difference(
         }
         (Source::Object(object), Source::File(path)) => {
             let file = (path.as_path(), destination.modified);
-            // What was brought got the time of the object, of which some servers tell the seconds only.
-            let is_brought = seconds(destination.modified) == seconds(object.modified);
+            let is_brought = has_time_of(destination.modified, object.modified);
             file_and_object(file, (from, object), by, is_brought).await
         }
         (Source::Object(one), Source::Object(other)) => {
@@ -121,8 +120,30 @@ fn is_md5(etag: &str) -> bool {
     etag.len() == 32 && etag.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
+/// Whether a file got the time of an object when it was brought. S3 tells the seconds only there, and more in its listings.
+fn has_time_of(file: SystemTime, object: SystemTime) -> bool {
+    let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (file, object) = (since(file), since(object));
+    file == object || (file.subsec_nanos() == 0 && file.as_secs() == object.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_file_has_the_time_that_it_was_given() {
+        let at = |ms| UNIX_EPOCH + Duration::from_millis(ms);
+        assert!(has_time_of(at(5_250), at(5_250)) && has_time_of(at(5_000), at(5_250)));
+        assert!(!has_time_of(at(5_100), at(5_250)) && !has_time_of(at(4_000), at(5_250)));
+    }
+
+    #[test]
+    fn only_the_md5_of_a_body_is_one() {
+        assert!(is_md5("b1946ac92492d2347c6235b4d2611184"));
+        assert!(!is_md5("b1946ac92492d2347c6235b4d2611184-2"));
+        assert!(!is_md5("crc64nvme-6a43fb4bad5a5607------"));
+    }
 }

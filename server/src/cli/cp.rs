@@ -70,7 +70,8 @@ pub async fn run(args: CopyArgs, is_move: bool) -> anyhow::Result<ExitCode> {
         )));
     }
     if let (Place::Remote(from), Place::Stream) = (&places[0], &destination) {
-        return cat::copy(&stores, from, None).await;
+        cat::copy(&stores, from, None).await?;
+        return Ok(ExitCode::SUCCESS);
     }
     let teller = || Teller::new(args.tell, args.carry.quiet).with_bar();
     if let (Place::Stream, Place::Remote(to)) = (&places[0], &destination) {

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::bar::{Bar, Unit};
 
 /// What programs end with whose reader has left.
-pub const EXIT_BROKEN_PIPE: u8 = 141;
+const EXIT_BROKEN_PIPE: i32 = 141;
 
 /// How a verb speaks.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
@@ -67,10 +67,10 @@ impl Teller {
             return;
         }
         let line = match self.json {
-            true => serde_json::to_string(value).expect("what is told here has a form in JSON"),
+            true => json(value),
             false => text(),
         };
-        self.apart(|| print(&line));
+        self.apart(|| print(format!("{line}\n").as_bytes()));
     }
 
     /// Says on standard error, where it disturbs no program, what nobody needs who is quiet.
@@ -86,8 +86,8 @@ impl Teller {
         let error = error.to_string();
         self.apart(|| eprintln!("jay: {}: {error}", shown(place)));
         if self.json {
-            let line = serde_json::to_string(&Failure { place, error });
-            self.apart(|| print(&line.expect("two texts have a form in JSON")));
+            let line = json(&Failure { place, error });
+            self.apart(|| print(format!("{line}\n").as_bytes()));
         }
     }
 
@@ -144,14 +144,23 @@ impl Teller {
     }
 }
 
-/// A line on standard output. When nobody reads there any more this is the end, as for every program in a pipe.
-pub fn print(line: &str) {
-    let written = writeln!(io::stdout().lock(), "{line}");
-    if let Err(error) = written {
-        if error.kind() != io::ErrorKind::BrokenPipe {
-            eprintln!("jay: standard output cannot be written: {error}");
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("what is told here has a form in JSON")
+}
+
+/// Writes to standard output at once. When that cannot be done this is the end, as for every program in a pipe whose reader
+/// has left.
+pub fn print(bytes: &[u8]) {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            std::process::exit(EXIT_BROKEN_PIPE);
         }
-        std::process::exit(EXIT_BROKEN_PIPE.into());
+        Err(error) => {
+            eprintln!("jay: standard output cannot be written: {error}");
+            std::process::exit(1);
+        }
     }
 }
 

@@ -195,7 +195,6 @@ impl Mover {
     ) -> anyhow::Result<()> {
         let parts = Parts::of(file.size);
         let left = self.left_behind(file, to, parts).await?;
-        let is_resumed = left.is_some();
         let (upload, stored) = match left {
             Some(left) => left,
             None => (create(to, description).await?, BTreeMap::new()),
@@ -208,10 +207,7 @@ impl Mover {
             return Err(changed);
         }
         complete(to, &upload, &stored).await?;
-        if is_resumed {
-            describe(to, description).await?;
-        }
-        Ok(())
+        describe(to, description).await
     }
 
     /// An upload of this key that was broken off, and those of its parts that are parts of this file.
@@ -310,6 +306,7 @@ impl Mover {
             Ok(mut stored) => {
                 stored.sort_by_key(|part| part.number);
                 complete(to, &upload, &stored).await?;
+                describe(to, &description).await?;
                 Ok(stored.iter().map(|part| part.size).sum())
             }
             // What has come from there does not come again.
@@ -440,7 +437,10 @@ impl Mover {
             .send_parts(&body, to, &upload, parts, BTreeMap::new())
             .await
         {
-            Ok(stored) => complete(to, &upload, &stored).await,
+            Ok(stored) => {
+                complete(to, &upload, &stored).await?;
+                describe(to, &description).await
+            }
             Err(error) => {
                 let _ = to.store.abort(&upload).await;
                 Err(error)
