@@ -41,6 +41,11 @@ impl Bar {
         }
         bar.set_position(done);
     }
+
+    /// Does something that writes to the terminal, with the bar out of its way.
+    pub fn apart(&self, work: impl FnOnce()) {
+        self.0.suspend(work);
+    }
 }
 
 impl Drop for Bar {

@@ -1,70 +1,13 @@
-//! One worker's S3 client: a kept-alive connection, signed requests, checked answers.
+//! One worker's client, of either protocol, and how its requests fail.
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt};
 
-use anyhow::{Context, bail};
-use bytes::Bytes;
-use http_body_util::BodyExt;
-use hyper::{
-    HeaderMap, Method, Request, Response, StatusCode,
-    body::Incoming,
-    client::conn::http1::{SendRequest, handshake},
-    header,
-};
-use hyper_util::rt::TokioIo;
-use tokio::{
-    net::TcpStream,
-    time::{error::Elapsed, timeout},
-};
+use hyper::StatusCode;
 
-use super::{
-    content::{Content, ContentBody, Verifier},
-    sign::{Signable, Signer, UNSIGNED_PAYLOAD},
-};
+use super::{content::Content, native::Native, s3::S3};
 
 /// Keys of one page of a listing.
 pub const LIST_PAGE_KEYS: u32 = 100;
-/// Most of an answer that is not a body: errors and listings.
-const TEXT_BYTES_MAX: usize = 4 << 20;
-
-/// Where the server is.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    host: String,
-    port: u16,
-    /// The Host header, which is signed.
-    authority: String,
-}
-
-impl Endpoint {
-    /// Reads `http://host:port`.
-    pub fn parse(url: &str) -> anyhow::Result<Self> {
-        let uri: hyper::Uri = url.parse().with_context(|| format!("endpoint `{url}`"))?;
-        if uri.scheme_str() != Some("http") {
-            bail!("endpoint `{url}`: only http:// is spoken, so bench the server's plain port");
-        }
-        if uri.path() != "/" || uri.query().is_some() {
-            bail!("endpoint `{url}`: give scheme, host and port only");
-        }
-        let authority = uri.authority().context("an endpoint has a host")?;
-        let port = authority.port_u16().unwrap_or(80);
-        let host = authority.host().trim_matches(['[', ']']).to_owned();
-        let authority = match port {
-            80 => authority.host().to_owned(),
-            port => format!("{}:{port}", authority.host()),
-        };
-        Ok(Self {
-            host,
-            port,
-            authority,
-        })
-    }
-
-    /// For messages and reports.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.authority)
-    }
-}
 
 /// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +28,8 @@ impl Failure {
     /// A success with the wrong body.
     pub const WRONG_BODY: &'static str = "wrong-body";
 
-    fn connection(error: impl std::error::Error) -> Self {
+    /// The connection, or the way to it, is broken.
+    pub fn connection(error: impl std::error::Error) -> Self {
         let mut detail = error.to_string();
         if let Some(source) = error.source() {
             detail = format!("{detail}: {source}");
@@ -97,25 +41,12 @@ impl Failure {
         }
     }
 
-    fn wrong_body(detail: String) -> Self {
+    /// The body is not what it has to be.
+    pub fn wrong_body(detail: String) -> Self {
         Self {
             code: Self::WRONG_BODY.into(),
             detail,
             status: None,
-        }
-    }
-
-    /// From an error answer: its S3 code and message.
-    pub fn answer(status: StatusCode, text: &str) -> Self {
-        let code = match element(text, "Code") {
-            Some(code) => code.to_owned(),
-            None => format!("HTTP {}", status.as_u16()),
-        };
-        let detail = element(text, "Message").unwrap_or(text).to_owned();
-        Self {
-            code: code.into(),
-            detail,
-            status: Some(status),
         }
     }
 }
@@ -128,101 +59,55 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The text of the first `<name>` in a small XML document.
-fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
-    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
-    Some(rest.split_once(&format!("</{name}>"))?.0)
+/// Sends the requests of one worker.
+#[derive(Clone)]
+pub enum Client {
+    /// Over a connection of its own.
+    S3(S3),
+    /// Over the connections that all workers share.
+    Native(Native),
 }
 
-/// A client with at most one connection. A clone starts without one.
-pub struct Client {
-    endpoint: Arc<Endpoint>,
-    signer: Signer,
-    timeout: Duration,
-    sign_payload: bool,
-    connection: Option<SendRequest<ContentBody>>,
-    /// Kept-alive connections that the server closed under a request, which was then sent anew.
-    pub reconnects: u64,
-}
-
-impl Clone for Client {
-    fn clone(&self) -> Self {
-        Self {
-            endpoint: self.endpoint.clone(),
-            signer: self.signer.clone(),
-            connection: None,
-            reconnects: 0,
-            ..*self
+/// The same call of either.
+macro_rules! of_either {
+    ($self:ident.$($call:tt)+) => {
+        match $self {
+            Self::S3(client) => client.$($call)+.await,
+            Self::Native(client) => client.$($call)+.await,
         }
-    }
+    };
 }
 
 impl Client {
-    /// A client that connects with its first request.
-    pub fn new(endpoint: Endpoint, signer: Signer, timeout: Duration, sign_payload: bool) -> Self {
-        let endpoint = Arc::new(endpoint);
-        Self {
-            endpoint,
-            signer,
-            timeout,
-            sign_payload,
-            connection: None,
-            reconnects: 0,
+    /// Where it sends to.
+    pub fn url(&self) -> String {
+        match self {
+            Self::S3(client) => client.url(),
+            Self::Native(client) => client.url(),
         }
     }
 
-    /// Where it sends to.
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
+    /// Kept-alive connections that the server closed under a request, which was then sent anew.
+    pub fn reconnects(&self) -> u64 {
+        match self {
+            Self::S3(client) => client.reconnects,
+            Self::Native(_) => 0,
+        }
     }
 
     /// Makes the bucket unless it is there; answers whether it was made.
     pub async fn ensure_bucket(&mut self, bucket: &str) -> Result<bool, Failure> {
-        let path = format!("/{bucket}");
-        let missing = match self
-            .text(Method::HEAD, &path, "", ContentBody::text(""))
-            .await
-        {
-            Ok(_) => return Ok(false),
-            Err(failure) => failure,
-        };
-        if missing.status != Some(StatusCode::NOT_FOUND) {
-            return Err(missing);
-        }
-        let configuration = match self.signer.region() {
-            "us-east-1" => String::new(),
-            region => format!(
-                "<CreateBucketConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
-                 <LocationConstraint>{region}</LocationConstraint></CreateBucketConfiguration>"
-            ),
-        };
-        match self
-            .text(Method::PUT, &path, "", ContentBody::text(configuration))
-            .await
-        {
-            Ok(_) => Ok(true),
-            Err(failure) if failure.code == "BucketAlreadyOwnedByYou" => Ok(false),
-            Err(failure) => Err(failure),
-        }
+        of_either!(self.ensure_bucket(bucket))
     }
 
     /// Removes the bucket; one that others still use stays.
     pub async fn delete_bucket(&mut self, bucket: &str) -> Result<(), Failure> {
-        let path = format!("/{bucket}");
-        match self
-            .text(Method::DELETE, &path, "", ContentBody::text(""))
-            .await
-        {
-            Err(failure) if failure.code != "BucketNotEmpty" => Err(failure),
-            _ => Ok(()),
-        }
+        of_either!(self.delete_bucket(bucket))
     }
 
-    /// Stores `content` at `path`.
+    /// Stores `content` at `path`, which is `/bucket/key`.
     pub async fn put_object(&mut self, path: &str, content: Content) -> Result<(), Failure> {
-        self.text(Method::PUT, path, "", ContentBody::new(content))
-            .await
-            .map(drop)
+        of_either!(self.put_object(path, content))
     }
 
     /// Reads the object at `path`, compares it with `expected` if that is known, and answers its size.
@@ -231,34 +116,7 @@ impl Client {
         path: &str,
         expected: Option<Content>,
     ) -> Result<u64, Failure> {
-        let outcome = timeout(self.timeout, self.read_and_compare(path, expected)).await;
-        self.settle(outcome)
-    }
-
-    async fn read_and_compare(
-        &mut self,
-        path: &str,
-        expected: Option<Content>,
-    ) -> Result<u64, Failure> {
-        let answer = self
-            .send(Method::GET, path, "", ContentBody::text(""))
-            .await?;
-        let mut body = successful(answer).await?.into_body();
-        let mut verifier = expected.map(Verifier::new);
-        let mut size = 0;
-        while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(Failure::connection)?.into_data() else {
-                continue;
-            };
-            size += data.len() as u64;
-            if let Some(verifier) = &mut verifier {
-                verifier.update(&data).map_err(Failure::wrong_body)?;
-            }
-        }
-        verifier
-            .map_or(Ok(()), Verifier::finish)
-            .map_err(Failure::wrong_body)?;
-        Ok(size)
+        of_either!(self.get_object(path, expected))
     }
 
     /// Asks for the object's size, and compares it with `expected` if that is known.
@@ -267,255 +125,21 @@ impl Client {
         path: &str,
         expected: Option<Content>,
     ) -> Result<(), Failure> {
-        let (headers, _) = self
-            .exchange(Method::HEAD, path, "", ContentBody::text(""))
-            .await?;
-        let size = headers.get(header::CONTENT_LENGTH);
-        let size = size.and_then(|size| size.to_str().ok()?.parse::<u64>().ok());
-        match expected {
-            Some(content) if size != Some(content.size) => Err(Failure::wrong_body(format!(
-                "Content-Length is {size:?} instead of {}",
-                content.size
-            ))),
-            _ => Ok(()),
-        }
+        of_either!(self.head_object(path, expected))
     }
 
     /// Deletes the object at `path`.
     pub async fn delete_object(&mut self, path: &str) -> Result<(), Failure> {
-        self.text(Method::DELETE, path, "", ContentBody::text(""))
-            .await
-            .map(drop)
+        of_either!(self.delete_object(path))
     }
 
-    /// Lists a page of the keys under `prefix` (percent-encoded) above `start_after`; answers its size in bytes.
+    /// Lists a page of the keys in `folder` above `start_after`; answers its size in bytes.
     pub async fn list_objects(
         &mut self,
         bucket: &str,
-        prefix: &str,
+        folder: &str,
         start_after: &str,
     ) -> Result<u64, Failure> {
-        let query = format!(
-            "list-type=2&max-keys={LIST_PAGE_KEYS}&prefix={prefix}&start-after={start_after}"
-        );
-        let path = format!("/{bucket}");
-        let page = self
-            .text(Method::GET, &path, &query, ContentBody::text(""))
-            .await?;
-        if !page.trim_end().ends_with("</ListBucketResult>") {
-            return Err(Failure::wrong_body(format!("not a listing: {page:.80}")));
-        }
-        Ok(page.len() as u64)
-    }
-
-    /// Sends a request whose answer is small and returns that.
-    async fn text(
-        &mut self,
-        method: Method,
-        path: &str,
-        query: &str,
-        body: ContentBody,
-    ) -> Result<String, Failure> {
-        self.exchange(method, path, query, body)
-            .await
-            .map(|(_, text)| text)
-    }
-
-    async fn exchange(
-        &mut self,
-        method: Method,
-        path: &str,
-        query: &str,
-        body: ContentBody,
-    ) -> Result<(HeaderMap, String), Failure> {
-        let limit = self.timeout;
-        let outcome = timeout(limit, async {
-            let answer = self.send(method, path, query, body).await?;
-            let (head, body) = successful(answer).await?.into_parts();
-            Ok((head.headers, read_text(body).await?))
-        })
-        .await;
-        self.settle(outcome)
-    }
-
-    /// Makes a failure of a timeout; whatever leaves an answer half read also drops the connection.
-    fn settle<T>(&mut self, outcome: Result<Result<T, Failure>, Elapsed>) -> Result<T, Failure> {
-        let outcome = outcome.unwrap_or_else(|_| {
-            let detail = format!("no complete answer within {:?}", self.timeout);
-            Err(Failure {
-                code: Failure::TIMEOUT.into(),
-                detail,
-                status: None,
-            })
-        });
-        if outcome
-            .as_ref()
-            .is_err_and(|failure| failure.status.is_none())
-        {
-            self.connection = None;
-        }
-        outcome
-    }
-
-    /// Signs and sends. A kept-alive connection may close just then, which is not the request's fault: it is sent once
-    /// more (RFC 9110, section 9.2.2: all requests here are idempotent).
-    async fn send(
-        &mut self,
-        method: Method,
-        path: &str,
-        query: &str,
-        body: ContentBody,
-    ) -> Result<Response<Incoming>, Failure> {
-        let request = self.sign(method, path, query, body)?;
-        if let Some(mut kept) = self.connection.take()
-            && kept.ready().await.is_ok()
-        {
-            match kept.send_request(request.clone()).await {
-                Ok(answer) => {
-                    self.connection = Some(kept);
-                    return Ok(answer);
-                }
-                Err(error) if error.is_canceled() || error.is_incomplete_message() => {
-                    self.reconnects += 1;
-                }
-                Err(error) => return Err(Failure::connection(error)),
-            }
-        }
-        let mut fresh = self.connect().await?;
-        let answer = fresh
-            .send_request(request)
-            .await
-            .map_err(Failure::connection)?;
-        self.connection = Some(fresh);
-        Ok(answer)
-    }
-
-    async fn connect(&self) -> Result<SendRequest<ContentBody>, Failure> {
-        let address = (self.endpoint.host.as_str(), self.endpoint.port);
-        let stream = TcpStream::connect(address)
-            .await
-            .map_err(Failure::connection)?;
-        stream.set_nodelay(true).map_err(Failure::connection)?;
-        let (sender, connection) = handshake(TokioIo::new(stream))
-            .await
-            .map_err(Failure::connection)?;
-        // The task ends with the connection; its errors reach the request that waits for an answer.
-        tokio::spawn(connection);
-        Ok(sender)
-    }
-
-    fn sign(
-        &mut self,
-        method: Method,
-        path: &str,
-        query: &str,
-        body: ContentBody,
-    ) -> Result<Request<ContentBody>, Failure> {
-        let timestamp = jiff::Timestamp::now()
-            .strftime("%Y%m%dT%H%M%SZ")
-            .to_string();
-        let payload = match self.sign_payload {
-            true => Cow::Owned(body.sha256()),
-            false => Cow::Borrowed(UNSIGNED_PAYLOAD),
-        };
-        let token = self.signer.session_token().map(str::to_owned);
-        let mut headers = vec![
-            ("host", self.endpoint.authority.as_str()),
-            ("x-amz-content-sha256", &payload),
-            ("x-amz-date", &timestamp),
-        ];
-        if let Some(token) = &token {
-            headers.push(("x-amz-security-token", token));
-        }
-        let authorization = self.signer.authorization(&Signable {
-            method: method.as_str(),
-            path,
-            query,
-            headers: &headers,
-            payload: &payload,
-            timestamp: &timestamp,
-        });
-        let uri = match query {
-            "" => Cow::Borrowed(path),
-            query => Cow::Owned(format!("{path}?{query}")),
-        };
-        let sends_body = method == Method::PUT;
-        let mut request = Request::builder().method(method).uri(&*uri);
-        for (name, value) in headers {
-            request = request.header(name, value);
-        }
-        if sends_body {
-            request = request.header(header::CONTENT_LENGTH, body.size());
-        }
-        request
-            .header(header::AUTHORIZATION, authorization)
-            .body(body)
-            .map_err(Failure::connection)
-    }
-}
-
-/// Passes a success on and makes a failure of everything else.
-async fn successful(answer: Response<Incoming>) -> Result<Response<Incoming>, Failure> {
-    let status = answer.status();
-    if status.is_success() {
-        return Ok(answer);
-    }
-    let text = read_text(answer.into_body()).await.unwrap_or_default();
-    Err(Failure::answer(status, &text))
-}
-
-async fn read_text(body: Incoming) -> Result<String, Failure> {
-    let body = http_body_util::Limited::new(body, TEXT_BYTES_MAX);
-    match body.collect().await {
-        Ok(collected) => {
-            let bytes: Bytes = collected.to_bytes();
-            Ok(String::from_utf8_lossy(&bytes).into_owned())
-        }
-        Err(error) => {
-            let detail = format!("the answer broke off: {error}");
-            Err(Failure {
-                code: Failure::CONNECTION.into(),
-                detail,
-                status: None,
-            })
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_endpoint_is_scheme_host_and_port() {
-        let endpoint = Endpoint::parse("http://127.0.0.1:9000").unwrap();
-        assert_eq!(
-            (endpoint.port, endpoint.url().as_str()),
-            (9000, "http://127.0.0.1:9000")
-        );
-        assert_eq!(
-            Endpoint::parse("http://s3.test:80/").unwrap().authority,
-            "s3.test"
-        );
-        assert_eq!(Endpoint::parse("http://[::1]:9000").unwrap().host, "::1");
-        for url in [
-            "https://a",
-            "localhost:9000",
-            "http://a/b",
-            "http://a?b",
-            "",
-        ] {
-            assert!(Endpoint::parse(url).is_err(), "{url}");
-        }
-    }
-
-    #[test]
-    fn an_error_answer_is_named_by_its_code() {
-        let xml =
-            "<?xml version=\"1.0\"?><Error><Code>SlowDown</Code><Message>Later.</Message></Error>";
-        let failure = Failure::answer(StatusCode::SERVICE_UNAVAILABLE, xml);
-        assert_eq!(failure.to_string(), "SlowDown: Later.");
-        let bare = Failure::answer(StatusCode::BAD_GATEWAY, "");
-        assert_eq!(bare.code, "HTTP 502");
+        of_either!(self.list_objects(bucket, folder, start_after))
     }
 }

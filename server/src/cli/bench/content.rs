@@ -14,13 +14,12 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use sha2::{Digest, Sha256};
 
-use super::{
-    parse::{Random, scramble},
-    sign::hex,
-};
+use super::parse::{Random, scramble};
+use crate::cli::sign::hex;
 
 const POOL_BYTES: u64 = 4 << 20;
-const BLOCK_BYTES: u64 = 256 << 10;
+/// A body is contiguous in memory within each block.
+pub const BLOCK_BYTES: u64 = 256 << 10;
 
 static POOL: LazyLock<Bytes> = LazyLock::new(|| {
     let mut random = Random::new(0x6a61_792d_706f_6f6c);

@@ -47,7 +47,7 @@ enum Phase {
 impl Load {
     /// Shares the keys out to the workers; sends nothing yet.
     pub fn new(args: &BenchArgs, client: &Client) -> anyhow::Result<Self> {
-        let concurrency = u64::from(args.concurrency);
+        let concurrency = u64::from(args.workers());
         if args.keys < concurrency || args.keys > u64::from(u32::MAX) {
             bail!(
                 "--keys {}: each of {concurrency} workers needs a key of its own",
@@ -71,18 +71,25 @@ impl Load {
             .collect();
         Ok(Self {
             args: args.clone(),
-            endpoint: client.endpoint().url(),
+            endpoint: client.url(),
             workers,
         })
     }
 
-    /// Fills the key space if the mix reads, then runs the mix and reports.
+    /// Fills the key space if the mix reads.
+    pub async fn fill(&mut self) -> anyhow::Result<()> {
+        if !self.args.mix.reads() {
+            return Ok(());
+        }
+        let bar = progress_bar("fill", Some(self.args.keys));
+        let filled = self.all(Phase::Fill, bar).await;
+        filled.context("the key space could not be filled")
+    }
+
+    /// Runs the mix and reports. It may run several times: each report is of one run.
     pub async fn run(&mut self) -> anyhow::Result<Report> {
-        if self.args.mix.reads() {
-            let bar = progress_bar("fill", Some(self.args.keys));
-            self.all(Phase::Fill, bar)
-                .await
-                .context("the key space could not be filled")?;
+        for worker in &mut self.workers {
+            worker.recorder = Recorder::default();
         }
         let pace = Pace::start(&self.args);
         let stopper = pace.clone();
@@ -105,7 +112,7 @@ impl Load {
         let mut reconnects = 0;
         for worker in &self.workers {
             recorder.merge(&worker.recorder);
-            reconnects += worker.client.reconnects;
+            reconnects += worker.client.reconnects();
         }
         Ok(Report::new(
             &self.args,
@@ -260,11 +267,10 @@ impl Worker {
             }
             Operation::List => {
                 let after = self.keys.any(&mut self.random);
-                let prefix = format!("{}%2F", self.keys.folder);
-                let after = format!("{prefix}{}", self.keys.name(after));
+                let after = self.keys.name(after);
                 let bytes = self
                     .client
-                    .list_objects(&self.keys.bucket, &prefix, &after)
+                    .list_objects(&self.keys.bucket, &self.keys.folder, &after)
                     .await?;
                 Ok(Done::with(bytes))
             }

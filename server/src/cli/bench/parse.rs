@@ -53,6 +53,17 @@ impl Mix {
         unreachable!("the draw is below the sum of the weights")
     }
 
+    /// Each of its operations alone.
+    pub fn each(&self) -> Vec<Self> {
+        let present = (0..self.weights.len()).filter(|&at| self.weights[at] > 0);
+        let alone = present.map(|at| {
+            let mut weights = [0; 5];
+            weights[at] = 1;
+            Self { weights }
+        });
+        alone.collect()
+    }
+
     /// Whether any operation but PUT is in it, so that there must be objects beforehand.
     pub fn reads(&self) -> bool {
         self.weights[1..].iter().any(|&weight| weight > 0)
@@ -259,6 +270,8 @@ mod tests {
         assert_eq!(drawn[0] + drawn[1], 40_000, "{drawn:?}");
         assert_eq!(mix.to_string(), "put=1,get=3");
         assert!(mix.reads());
+        let alone: Vec<_> = mix.each().iter().map(Mix::to_string).collect();
+        assert_eq!(alone, ["put=1", "get=1"]);
         assert!(!"put=1".parse::<Mix>().unwrap().reads());
     }
 

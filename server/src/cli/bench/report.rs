@@ -128,9 +128,11 @@ pub struct Line {
     /// Of these, requests for a deleted key that were rightly told so.
     missed: u64,
     bytes: u64,
-    ops_per_s: f64,
+    /// Successful requests per second.
+    pub ops_per_s: f64,
     mib_per_s: f64,
-    latency_ms: Latency,
+    /// Of successful requests.
+    pub latency_ms: Latency,
     errors: BTreeMap<String, Errors>,
 }
 
@@ -143,9 +145,10 @@ struct Errors {
 
 /// Of successful requests.
 #[derive(Debug, Serialize)]
-struct Latency {
+pub struct Latency {
     mean: f64,
-    p50: f64,
+    /// Half of the requests took no longer.
+    pub p50: f64,
     p90: f64,
     p99: f64,
     p99_9: f64,
@@ -213,7 +216,7 @@ impl Report {
             bucket: args.bucket.clone(),
             mix: args.mix.to_string(),
             size: args.size.to_string(),
-            concurrency: args.concurrency,
+            concurrency: args.workers(),
             pace: if args.rate.is_some() {
                 "open"
             } else {
@@ -238,7 +241,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} of {} on {}, {} connections, {:.1} s after {:.1} s of warm-up",
+            "{} of {} on {}, {} workers, {:.1} s after {:.1} s of warm-up",
             self.mix, self.size, self.endpoint, self.concurrency, self.elapsed_s, self.warmup_s,
         )?;
         match self.rate {
@@ -248,14 +251,14 @@ impl fmt::Display for Report {
             )?,
             None => writeln!(
                 f,
-                "closed loop: each connection waits for its answer, so a stall also stops the asking \
+                "closed loop: each worker waits for its answer, so a stall also stops the asking \
                  (--rate measures latency without that omission)"
             )?,
         }
         if self.unsent > 0 {
             writeln!(
                 f,
-                "{} requests were due but never sent: {} connections cannot keep this rate here, \
+                "{} requests were due but never sent: {} workers cannot keep this rate here, \
                  and the latencies below are too good",
                 self.unsent, self.concurrency
             )?;

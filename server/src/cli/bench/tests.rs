@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::cli::sign::Credentials;
 
 #[derive(Default)]
 struct Server {
@@ -118,15 +119,15 @@ async fn bench(fault: Fault, arguments: &str) -> (anyhow::Result<Report>, usize)
     });
     let credentials = Credentials {
         access_key_id: "key".into(),
-        secret_access_key: "secret".into(),
+        secret_access_key: "secret".to_owned().into(),
         session_token: None,
     };
-    let client = Client::new(
+    let client = Client::S3(S3::new(
         Endpoint::parse(&endpoint).unwrap(),
         Signer::new(credentials, "us-east-1".into()),
         args.timeout,
         args.sign_payload,
-    );
+    ));
     let report = measure(&args, client).await.map(|(report, cleaned)| {
         cleaned.unwrap();
         report
