@@ -66,3 +66,8 @@ pub use self::{
     transfer::{DownloadFile, Progress, UploadFile},
     writer::{OpenWriter, Writer},
 };
+
+/// The snippets of the README, which are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

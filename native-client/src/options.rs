@@ -242,6 +242,19 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_has_the_table() {
+        let readme = include_str!("../README.md");
+        for row in Options::TABLE {
+            let default = match row.default {
+                "" => String::new(),
+                default => format!("`{default}` "),
+            };
+            let line = format!("| `{}` | {default}| {} |", row.name, row.meaning);
+            assert!(readme.contains(&line), "{line}");
+        }
+    }
+
+    #[test]
     fn the_table_is_whole() {
         for row in Options::TABLE {
             let mut options = Options::default();
