@@ -29,7 +29,7 @@ struct Cli {
     /// The server under test
     #[arg(long, value_name = "PATH", default_value = "jay")]
     jay: PathBuf,
-    /// Who asks: engine, boto3, or all
+    /// Who asks: engine, native-v1, native-v2, boto3, or all
     #[arg(long, value_name = "NAME", default_value = "all")]
     driver: String,
     /// Only scenarios whose file or name holds this
@@ -54,6 +54,12 @@ enum Command {
     /// The engine as a driver: operations on standard input, results on standard output
     #[command(hide = true)]
     EngineDriver,
+    /// The Rust client as a driver
+    #[command(hide = true)]
+    NativeDriver {
+        /// The version of the protocol: v1 or v2
+        version: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -69,8 +75,12 @@ fn main() -> ExitCode {
 
 /// Whether all is well.
 fn run(cli: &Cli) -> anyhow::Result<bool> {
-    if let Some(Command::EngineDriver) = cli.command {
-        return paths::engine::serve().map(|()| true);
+    match &cli.command {
+        Some(Command::EngineDriver) => return paths::engine::serve().map(|()| true),
+        Some(Command::NativeDriver { version }) => {
+            return paths::native::serve(version).map(|()| true);
+        }
+        None => {}
     }
     let mut scenarios = scenario::load(&cli.suite)?;
     if let Some(pattern) = &cli.only {
@@ -89,7 +99,7 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
         .collect();
     ensure!(
         !chosen.is_empty(),
-        "no driver {:?}: engine, boto3 or all",
+        "no driver {:?}: engine, native-v1, native-v2, boto3 or all",
         cli.driver
     );
     let report = play_all(&chosen, &scenarios)?;

@@ -11,6 +11,8 @@ use crate::{
 
 /// Most characters of a value that is shown.
 const SHOWN_CHARS_MAX: usize = 700;
+/// Width of a cell: the longest name of a capability fits in.
+const CELL_CHARS: usize = 24;
 
 /// All cells.
 pub struct Report<'a> {
@@ -59,19 +61,19 @@ impl<'a> Report<'a> {
                 file = &scenario.file;
                 let _ = write!(text, "\n{file:92}");
                 for (driver, _) in &self.columns {
-                    let _ = write!(text, "{driver:18}");
+                    let _ = write!(text, "{driver:CELL_CHARS$}");
                 }
                 text = text.trim_end().to_owned() + "\n";
             }
             let mut line = format!("  {:90}", scenario.name);
             for (_, cells) in &self.columns {
-                let _ = match &cells[i] {
-                    Cell::Passed => write!(line, "{:18}", "ok"),
-                    Cell::Failed(_) => write!(line, "{:18}", "FAILED"),
-                    Cell::Lacking(lacking) => {
-                        write!(line, "{:18}", format!("no {}", lacking.join(",")))
-                    }
+                let cell = match &cells[i] {
+                    Cell::Passed => "ok".to_owned(),
+                    Cell::Failed(_) => "FAILED".to_owned(),
+                    // One is reason enough.
+                    Cell::Lacking(lacking) => format!("no {}", lacking.first().map_or("", |it| it)),
                 };
+                let _ = write!(line, "{cell:CELL_CHARS$}");
             }
             text += line.trim_end();
             text.push('\n');

@@ -244,10 +244,21 @@ impl From<multipart::UploadEntry> for UploadInfo {
 pub struct PartInfo {
     /// Its number.
     pub part_number: u32,
-    /// Its size in bytes.
+    /// Its size in bytes; 0 where it is only named.
     pub size: u64,
     /// Its ETag.
     pub etag: String,
+}
+
+impl PartInfo {
+    /// A part that was stored before, as [`crate::Upload::complete`] wants to know of it.
+    pub fn named(part_number: u32, etag: impl Into<String>) -> Self {
+        Self {
+            part_number,
+            size: 0,
+            etag: etag.into(),
+        }
+    }
 }
 
 impl From<multipart::PartEntry> for PartInfo {

@@ -123,7 +123,7 @@ fn answered<O: Operation>(lane: &mut Lane, head: &Head) -> Result<O::Answer> {
     if head.data_bytes > 0 {
         return Err(Error::protocol("The answer has a body and should not."));
     }
-    lane.bulk().is_done_v1();
+    lane.bulk().is_done();
     Ok(told)
 }
 
@@ -134,7 +134,7 @@ fn parsed<O: Operation>(lane: &mut Lane, head: &Head) -> Result<O::Answer> {
     }
     let refusal = Refusal::parse(&head.metadata)?;
     if head.data_bytes == 0 {
-        lane.bulk().is_done_v1();
+        lane.bulk().is_done();
     }
     let failure = Failure {
         code: refusal.published(head.status) as u32,
@@ -162,7 +162,7 @@ impl Download {
     /// The next piece; `None` at the end, when all of it was checked.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
         if self.left == 0 {
-            self.lane.bulk().is_done_v1();
+            self.lane.bulk().is_done();
             return match self.sum.take().is_none_or(Sum::holds) {
                 true => Ok(None),
                 false => Err(Error::new(

@@ -15,7 +15,11 @@ import botocore.config
 import botocore.exceptions
 import botocore.handlers
 
-CAPABILITIES = ["anonymous", "bearer", "bucket_paging", "http", "presigned"]
+CAPABILITIES = [
+    "anonymous", "bearer", "bucket_paging", "checksum_algorithm", "checksums", "complete_conditions", "conditions", "content_md5",
+    "copy", "copy_conditions", "copy_part", "empty_pages", "front", "head_options", "headers", "http", "part_minimum", "part_pages",
+    "part_reads", "presigned", "ranges", "tags", "told_checksums", "upload_details", "upload_list", "upload_pages",
+]  # fmt: skip
 CONTENT = ["content_type", "cache_control", "content_disposition", "content_encoding", "content_language", "expires"]
 ALGORITHMS = ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"]
 # Arguments whose names in boto3 are not the same in capitals.

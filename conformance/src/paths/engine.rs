@@ -4,43 +4,53 @@
 mod args;
 mod multipart;
 
-use std::{
-    io::{BufRead as _, Write as _},
-    ops::Range,
-};
+use std::{collections::BTreeMap, ops::Range};
 
 use anyhow::Context as _;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use jay_engine::{
     BucketOptions, Caller, Checksum, ChecksumType, CopyOptions, Engine, EngineConfig, Error,
-    ListEntry, ListOptions, ObjectInfo, ObjectKey, PutOptions, ReadOutcome, SeedToken, Select,
-    Tags,
+    ErrorKind, LIST_PAGE_MAX, ListEntry, ListOptions, ObjectInfo, ObjectKey, PutOptions,
+    ReadOutcome, SeedToken, Select, Tags,
 };
-use md5::{Digest as _, Md5};
 use serde_json::{Map, Value, json};
-use sha2::Sha256;
 
-use self::args::Args;
-use crate::body::hex;
+use super::asked::{Args, Received, Refused, Result, answer_all, shown, unsupported};
 
-const CAPABILITIES: [&str; 1] = ["anonymous"];
+pub(super) const CAPABILITIES: &[&str] = &[
+    "anonymous",
+    "checksum_algorithm",
+    "checksums",
+    "complete_conditions",
+    "conditions",
+    "content_md5",
+    "copy",
+    "copy_conditions",
+    "copy_part",
+    "delete_prefix",
+    "empty_pages",
+    "get_ranges",
+    "head_objects",
+    "head_options",
+    "headers",
+    "part_minimum",
+    "part_pages",
+    "part_reads",
+    "ranges",
+    "tags",
+    "told_checksums",
+    "upload_details",
+    "upload_list",
+    "upload_pages",
+];
 /// Bytes of a body that are written at a time.
 const CHUNK_BYTES: usize = 100_000;
 const TOKEN: &str = "conformance";
-
-/// Why an operation failed: its kind, and a sentence.
-struct Refused(String, String);
-
-type Result<T, E = Refused> = std::result::Result<T, E>;
 
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         Self(format!("{:?}", error.kind()), error.context().to_owned())
     }
-}
-
-fn unsupported(why: impl std::fmt::Display) -> Refused {
-    Refused("Unsupported".into(), why.to_string())
 }
 
 /// Answers operations until its input ends.
@@ -63,30 +73,12 @@ pub fn serve() -> anyhow::Result<()> {
     runtime.block_on(engine.seed_token(seed))?;
     let (caller, _) = engine.signing_key(TOKEN, "20260101", "us-east-1")?;
     let store = Store { engine, caller };
-    say(&json!({"driver": "engine", "capabilities": CAPABILITIES}))?;
-    for line in std::io::stdin().lock().lines() {
-        let asked: Value = serde_json::from_str(&line?)?;
+    answer_all("engine", CAPABILITIES, runtime, |asked| {
         let store = store.clone();
-        runtime.spawn(async move {
-            let answer = match store.answer(&asked).await {
-                Ok(result) => json!({"id": asked["id"], "result": result}),
-                Err(Refused(kind, message)) => {
-                    json!({"id": asked["id"], "error": {"kind": kind, "message": message}})
-                }
-            };
-            // A runner that is gone needs no answer.
-            let _ = say(&answer);
-        });
-    }
-    drop(runtime);
+        async move { store.answer(&asked).await }
+    })?;
     store.engine.close()?;
     Ok(())
-}
-
-fn say(value: &Value) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{value}")?;
-    out.flush()
 }
 
 /// The engine and who calls.
@@ -104,9 +96,8 @@ impl Store {
             Some(Some("anonymous")) => self.caller = Caller::anonymous(),
             Some(_) => return Err(unsupported("this way to send")),
         }
-        let args = asked["args"].as_object().cloned().unwrap_or_default();
         let op = asked["op"].as_str().unwrap_or_default();
-        self.perform(op, Args(args)).await
+        self.perform(op, Args::of(asked)).await
     }
 
     async fn perform(&self, op: &str, args: Args) -> Result<Value> {
@@ -120,6 +111,9 @@ impl Store {
             "head_object" => self.head_object(args).await,
             "delete_object" => self.delete_object(args).await,
             "delete_objects" => self.delete_objects(args).await,
+            "delete_prefix" => self.delete_prefix(args).await,
+            "get_ranges" => self.get_ranges(args).await,
+            "head_objects" => self.head_objects(args).await,
             "list_objects" => self.list_objects(args, "marker").await,
             "list_objects_v2" => self.list_objects(args, "start_after").await,
             "copy_object" => self.copy_object(args).await,
@@ -201,16 +195,80 @@ impl Store {
             .get_object(&self.caller, &bucket, &key, select)
             .await?;
         must_proceed(conditions.decide(&reader.info().etag, reader.info().last_modified))?;
-        let (mut sha256, mut md5, mut size) = (Sha256::new(), Md5::new(), 0);
+        let mut received = Received::default();
         while let Some(bytes) = reader.next().await? {
-            sha256.update(&bytes);
-            md5.update(&bytes);
-            size += bytes.len();
+            received.take(&bytes);
         }
         let mut result = described(reader.info(), select, reader.range(), has_checksums);
-        let (sha256, md5) = (hex(&sha256.finalize()), hex(&md5.finalize()));
-        result["body"] = json!({"size": size, "sha256": sha256, "md5": md5});
+        result["body"] = received.told();
         Ok(result)
+    }
+
+    async fn get_ranges(&self, mut args: Args) -> Result<Value> {
+        let (bucket, key) = (args.bucket()?, args.key()?);
+        let asked: Vec<BTreeMap<String, u64>> = args.required("ranges")?;
+        args.end()?;
+        let mut ranges = Vec::new();
+        for range in &asked {
+            ranges.push(args::range_of(range)?);
+        }
+        let first = ranges.first().ok_or_else(|| unsupported("no ranges"))?;
+        let mut reader = self
+            .engine
+            .get_object(&self.caller, &bucket, &key, Select::Range(*first))
+            .await?;
+        let mut told = Vec::new();
+        for range in ranges {
+            reader.select(range)?;
+            let mut received = Received::default();
+            while let Some(bytes) = reader.next().await? {
+                received.take(&bytes);
+            }
+            told.push(json!({"body": received.told()}));
+        }
+        Ok(json!({"ranges": told}))
+    }
+
+    async fn head_objects(&self, mut args: Args) -> Result<Value> {
+        let bucket = args.bucket()?;
+        let names: Vec<String> = args.required("keys")?;
+        args.end()?;
+        let mut objects = Vec::new();
+        for name in names {
+            let key = ObjectKey::parse(&name)?;
+            let found = self.engine.head_object(&self.caller, &bucket, &key).await;
+            objects.push(match found {
+                Ok(info) => {
+                    json!({"key": name, "size": info.size, "etag": info.etag.as_str(), "metadata": info.metadata})
+                }
+                Err(error) if error.kind() == ErrorKind::NoSuchBucket => return Err(error.into()),
+                Err(error) => json!({"key": name, "kind": format!("{:?}", error.kind())}),
+            });
+        }
+        Ok(json!({"objects": objects}))
+    }
+
+    async fn delete_prefix(&self, mut args: Args) -> Result<Value> {
+        let bucket = args.bucket()?;
+        let mut options = ListOptions {
+            prefix: args.text("prefix")?,
+            delimiter: None,
+            after: None,
+            max_keys: LIST_PAGE_MAX,
+        };
+        args.end()?;
+        let mut deleted = 0;
+        loop {
+            let page = self
+                .engine
+                .delete_prefix(&self.caller, &bucket, &options)
+                .await?;
+            deleted += page.deleted;
+            options.after = page.next;
+            if options.after.is_none() {
+                return Ok(json!({"deleted": deleted}));
+            }
+        }
     }
 
     async fn head_object(&self, mut args: Args) -> Result<Value> {
@@ -360,10 +418,9 @@ fn written(info: &ObjectInfo) -> Value {
 
 /// What a GET or HEAD says about an object.
 fn described(info: &ObjectInfo, select: Select, range: Range<u64>, has_checksums: bool) -> Value {
-    let seconds = i64::try_from(info.last_modified.0 / 1000).unwrap_or_default();
     let mut result = json!({
         "size": info.size, "length": range.end - range.start, "etag": info.etag.as_str(), "metadata": info.metadata,
-        "last_modified": jiff::Timestamp::from_second(seconds).unwrap_or_default().to_string(),
+        "last_modified": shown(info.last_modified.0),
     });
     if select != Select::Whole && range.end > range.start {
         result["range"] = json!({"first": range.start, "last": range.end - 1});

@@ -107,11 +107,6 @@ impl Bulk {
         let count = self.input.len().min(most);
         Ok(self.input.split_to(count).freeze())
     }
-
-    /// The request under way and its answer have ended, and there is nothing behind it.
-    pub(crate) fn is_done_v1(&mut self) {
-        self.is_dirty = !self.input.is_empty();
-    }
 }
 
 /// There is one request at a time, so they need no names.

@@ -171,6 +171,8 @@ pub(super) async fn head_objects(call: &Call<'_>, asked: HeadObjects) -> Result<
                 object: Some(info(&found)),
                 failure: None,
             },
+            // It is said of all, as for deletes.
+            Err(error) if error.kind() == ErrorKind::NoSuchBucket => return Err(error.into()),
             Err(error) => HeadOutcome {
                 object: None,
                 failure: Some(Error::from(error).failure()),

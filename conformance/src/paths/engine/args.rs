@@ -8,39 +8,17 @@ use jay_engine::{
     ContentHeaders, CopySource, ETag, ObjectKey, ReadConditions, Select, Tag, Tags, Timestamp,
     UploadId,
 };
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{Refused, Result, unsupported};
-use crate::body::{self, Piece};
-
-/// The arguments of an operation. Each is taken; what is left is unknown.
-pub(super) struct Args(pub(super) Map<String, Value>);
+use super::super::asked::{Args, Refused, Result, numbers, unsupported};
 
 impl Args {
-    pub(super) fn option<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>> {
-        let value = self.0.remove(name);
-        let value = value.map(|value| {
-            serde_json::from_value(value).map_err(|e| unsupported(format!("{name}: {e}")))
-        });
-        value.transpose()
-    }
-
-    pub(super) fn required<T: DeserializeOwned>(&mut self, name: &str) -> Result<T> {
-        self.option(name)?
-            .ok_or_else(|| unsupported(format!("{name} is missing")))
-    }
-
     pub(super) fn bucket(&mut self) -> Result<BucketName> {
         Ok(BucketName::parse(&self.required::<String>("bucket")?)?)
     }
 
     pub(super) fn key(&mut self) -> Result<ObjectKey> {
         Ok(ObjectKey::parse(&self.required::<String>("key")?)?)
-    }
-
-    pub(super) fn body(&mut self) -> Result<Vec<u8>> {
-        Ok(body::bytes(&self.required::<Vec<Piece>>("body")?))
     }
 
     pub(super) fn content_headers(&mut self) -> Result<ContentHeaders> {
@@ -55,7 +33,7 @@ impl Args {
     }
 
     pub(super) fn metadata(&mut self) -> Result<BTreeMap<String, String>> {
-        Ok(self.option("metadata")?.unwrap_or_default())
+        self.map("metadata")
     }
 
     /// Preconditions of a write.
@@ -71,16 +49,8 @@ impl Args {
     }
 
     pub(super) fn range(&mut self) -> Result<Option<ByteRange>> {
-        let Some(range) = self.option::<BTreeMap<String, u64>>("range")? else {
-            return Ok(None);
-        };
-        let of = |name: &str| range.get(name).copied();
-        Ok(Some(match (of("first"), of("last"), of("suffix")) {
-            (Some(first), Some(last), None) => ByteRange::FromTo { first, last },
-            (Some(first), None, None) => ByteRange::From { first },
-            (None, None, Some(length)) => ByteRange::Suffix { length },
-            _ => return Err(unsupported("a range of this form")),
-        }))
+        let range = self.option::<BTreeMap<String, u64>>("range")?;
+        range.as_ref().map(range_of).transpose()
     }
 
     pub(super) fn checksum_algorithm(&mut self) -> Result<Option<ChecksumAlgorithm>> {
@@ -89,13 +59,12 @@ impl Args {
     }
 
     pub(super) fn checksum(&mut self) -> Result<Option<Checksum>> {
-        let Some(given) = self.option::<BTreeMap<String, String>>("checksum")? else {
-            return Ok(None);
-        };
-        let of = |name: &str| given.get(name).map(String::as_str).unwrap_or_default();
-        let value = BASE64_STANDARD.decode(of("value")).map_err(unsupported)?;
-        let algorithm = algorithm(of("algorithm"))?;
-        Ok(Some(Checksum { algorithm, value }))
+        let given = self.checksum_given()?;
+        let given = given.map(|(name, value)| {
+            let algorithm = algorithm(&name)?;
+            Ok(Checksum { algorithm, value })
+        });
+        given.transpose()
     }
 
     pub(super) fn content_md5(&mut self) -> Result<Option<[u8; 16]>> {
@@ -111,18 +80,13 @@ impl Args {
 
     /// Preconditions of a read; `prefix` is before their names.
     pub(super) fn read_conditions(&mut self, prefix: &str) -> Result<ReadConditions> {
-        let mut text = |name: &str| self.option::<String>(&format!("{prefix}{name}"));
+        let named = |name: &str| format!("{prefix}{name}");
         let tags = |text: Option<String>| text.map(|text| vec![ETag::new(text)]);
-        let date = |text: Option<String>| {
-            let parsed = text.map(|text| text.parse::<jiff::Timestamp>().map_err(unsupported));
-            let parsed = parsed.transpose()?;
-            Ok::<_, Refused>(parsed.map(|time| Timestamp(time.as_millisecond().max(0) as u64)))
-        };
         Ok(ReadConditions {
-            if_match: tags(text("if_match")?),
-            if_none_match: tags(text("if_none_match")?),
-            if_modified_since: date(text("if_modified_since")?)?,
-            if_unmodified_since: date(text("if_unmodified_since")?)?,
+            if_match: tags(self.option(&named("if_match"))?),
+            if_none_match: tags(self.option(&named("if_none_match"))?),
+            if_modified_since: self.time(&named("if_modified_since"))?.map(Timestamp),
+            if_unmodified_since: self.time(&named("if_unmodified_since"))?.map(Timestamp),
         })
     }
 
@@ -138,8 +102,10 @@ impl Args {
 
     /// Tags, none if they are not named.
     pub(super) fn tags(&mut self) -> Result<Tags> {
-        let tags: BTreeMap<String, String> = self.option("tags")?.unwrap_or_default();
-        let tags = tags.into_iter().map(|(key, value)| Tag { key, value });
+        let tags = self
+            .map("tags")?
+            .into_iter()
+            .map(|(key, value)| Tag { key, value });
         Ok(Tags::new(tags.collect())?)
     }
 
@@ -183,14 +149,16 @@ impl Args {
             Some(other) => return Err(unsupported(format!("the checksum type {other}"))),
         })
     }
+}
 
-    /// That nothing is left.
-    pub(super) fn end(self) -> Result<()> {
-        match self.0.keys().next() {
-            None => Ok(()),
-            Some(name) => Err(unsupported(format!("the argument {name}"))),
-        }
-    }
+/// A range of numbers.
+pub(super) fn range_of(range: &BTreeMap<String, u64>) -> Result<ByteRange> {
+    Ok(match numbers(range) {
+        (Some(first), Some(last), None) => ByteRange::FromTo { first, last },
+        (Some(first), None, None) => ByteRange::From { first },
+        (None, None, Some(length)) => ByteRange::Suffix { length },
+        _ => return Err(unsupported("a range of this form")),
+    })
 }
 
 pub(super) fn algorithm(name: &str) -> Result<ChecksumAlgorithm> {

@@ -7,7 +7,10 @@ use jay_engine::{
 };
 use serde_json::{Value, json};
 
-use super::{Args, CHUNK_BYTES, Result, Store, unsupported, written};
+use super::{
+    super::asked::{Args, Result, unsupported},
+    CHUNK_BYTES, Store, written,
+};
 
 /// The smallest part but the last, as the server under test has it.
 const PART_BYTES_MIN: u64 = 65_536;

@@ -1,4 +1,4 @@
-//! A `jay` of its own for a driver that speaks S3: zero configuration, free ports, a new data directory.
+//! A `jay` of its own for a driver that speaks to a server: zero configuration, free ports, a new data directory.
 
 use std::{
     fs::File,
@@ -19,6 +19,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Server {
     child: Child,
     connection: Connection,
+    /// Where the native protocol is spoken, without the access key.
+    native_url: String,
 }
 
 /// What `jay print-config --json` says.
@@ -72,11 +74,15 @@ impl Server {
         let told = command("print-config").arg("--json").output()?;
         ensure!(told.status.success(), "jay print-config failed");
         let connection = serde_json::from_slice(&told.stdout)?;
-        Ok(Self { child, connection })
+        Ok(Self {
+            child,
+            connection,
+            native_url: format!("jay://{native}"),
+        })
     }
 
     /// What clients read their connection from.
-    pub fn client_variables(&self) -> [(&'static str, &str); 6] {
+    pub fn client_variables(&self) -> [(&'static str, &str); 9] {
         let connection = &self.connection;
         [
             ("AWS_ENDPOINT_URL", &connection.endpoint_url),
@@ -85,6 +91,9 @@ impl Server {
             ("AWS_DEFAULT_REGION", &connection.region),
             ("AWS_CONFIG_FILE", "/dev/null"),
             ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+            ("JAY_URL", &self.native_url),
+            ("JAY_TOKEN_ID", &connection.access_key_id),
+            ("JAY_TOKEN_SECRET", &connection.secret_access_key),
         ]
     }
 }
