@@ -7,7 +7,7 @@ use jay_wire::{
     Tagged,
     body::{self, CHUNK_BYTES_MAX, Crc64},
     call::{self, Chunk, End},
-    v2::{self, kind},
+    v2::{self, Frame, kind},
 };
 use tokio::{
     io::{AsyncWriteExt, ReadHalf, WriteHalf},
@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    connection::{Dialed, Frame, Io, fill, take_frame},
+    connection::{Dialed, Io, fill},
     error::{Error, ErrorKind, Result},
 };
 
@@ -150,14 +150,14 @@ impl Bulk {
             let frame = self.frame().await?;
             match frame.code {
                 kind::CHUNK if frame.stream_id == self.last_stream => {
-                    let head = Chunk::from_metadata(&frame.metadata)?;
+                    let head = Chunk::from_metadata(frame.metadata()?)?;
                     if verify {
                         body::check(&frame.data, &head.sums)?;
                     }
                     return Ok(Piece::Chunk(frame.data));
                 }
                 kind::END if frame.stream_id == self.last_stream => {
-                    return Ok(Piece::End(End::from_metadata(&frame.metadata)?));
+                    return Ok(Piece::End(End::from_metadata(frame.metadata()?)?));
                 }
                 kind::GO_AWAY => self.is_leaving = true,
                 _ if frame.stream_id == self.last_stream => {
@@ -173,7 +173,7 @@ impl Bulk {
     /// The next frame that is no ping.
     async fn frame(&mut self) -> Result<Frame> {
         loop {
-            if let Some(frame) = take_frame(&mut self.input)? {
+            if let Some(frame) = Frame::take(&mut self.input)? {
                 match frame.code {
                     kind::PING => {
                         let mut pong = BytesMut::new();
@@ -210,7 +210,7 @@ fn silent(patience: Duration) -> Error {
 }
 
 fn gone(frame: &Frame) -> Result<Error> {
-    let word = call::GoAway::from_metadata(&frame.metadata)?;
+    let word = call::GoAway::from_metadata(frame.metadata()?)?;
     Ok(match word.failure {
         None => Error::new(ErrorKind::Unavailable, "The server is about to leave."),
         Some(failure) => Error::of_server(failure, String::new()),
@@ -272,7 +272,7 @@ async fn early_frame(
     stream_id: u32,
 ) -> Result<Frame> {
     loop {
-        while let Some(frame) = take_frame(input)? {
+        while let Some(frame) = Frame::take(input)? {
             match frame.code {
                 kind::GO_AWAY => return Err(gone(&frame)?),
                 _ if frame.stream_id == stream_id => return Ok(frame),

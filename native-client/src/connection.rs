@@ -5,7 +5,6 @@ use std::{io, sync::Arc};
 use bytes::BytesMut;
 use jay_wire::{
     Tagged,
-    frame::HEADER_BYTES,
     handshake::{Credentials, WELCOME_BYTES, Welcome},
     v2::{
         self, ClientHello, EXPORTER_LABEL, PREFIX_BYTES, PROOF_BYTES, Prefix, ProofKey,
@@ -228,32 +227,4 @@ pub(crate) async fn fill(
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
         _ => Ok(()),
     }
-}
-
-/// Takes a frame off the front, once all of it has come.
-pub(crate) fn take_frame(input: &mut BytesMut) -> Result<Option<Frame>> {
-    let Some(first) = input.first_chunk::<HEADER_BYTES>() else {
-        return Ok(None);
-    };
-    let header = v2::header(first)?;
-    let (metadata, data) = (header.metadata_bytes as usize, header.data_bytes as usize);
-    if input.len() < HEADER_BYTES + metadata + data {
-        return Ok(None);
-    }
-    let _ = input.split_to(HEADER_BYTES);
-    Ok(Some(Frame {
-        code: header.code,
-        stream_id: header.stream_id,
-        metadata: input.split_to(metadata).freeze(),
-        data: input.split_to(data).freeze(),
-    }))
-}
-
-/// A frame that has come.
-#[derive(Debug)]
-pub(crate) struct Frame {
-    pub(crate) code: u8,
-    pub(crate) stream_id: u32,
-    pub(crate) metadata: bytes::Bytes,
-    pub(crate) data: bytes::Bytes,
 }

@@ -8,14 +8,13 @@ use jay_wire::{
     Call, ErrorCode, Failure, Operation, Reply, Tagged,
     body::{CHUNK_BYTES_MAX, Crc64},
     call,
-    v2::Status,
+    v2::{Frame, Status},
 };
 
 use crate::{
     body::{Body, Pieces},
     bulk::Piece,
     config::Config,
-    connection::Frame,
     error::{Error, ErrorKind, Result},
     pool::{Lane, Pool, Way},
     retry::{Attempts, Budget, Safety},
@@ -248,12 +247,12 @@ impl Core {
 fn parsed<O: Operation>(frame: &Frame) -> Result<(O::Answer, Reply)> {
     match Status::of_code(frame.code) {
         Some(Status::Ok) => {
-            let reply = Reply::from_metadata(&frame.metadata)?;
-            Ok((O::Answer::from_metadata(&frame.metadata)?, reply))
+            let reply = Reply::from_metadata(frame.metadata()?)?;
+            Ok((O::Answer::from_metadata(frame.metadata()?)?, reply))
         }
         Some(Status::Failed) => {
-            let reply = Reply::from_metadata(&frame.metadata)?;
-            let failure = Failure::from_metadata(&frame.metadata)?;
+            let reply = Reply::from_metadata(frame.metadata()?)?;
+            let failure = Failure::from_metadata(frame.metadata()?)?;
             Err(Error::of_server(failure, reply.request_id))
         }
         Some(Status::UseBulk) => Err(Error::protocol(

@@ -19,7 +19,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use jay_wire::{
     Tagged,
     call::GoAway,
-    v2::{self, kind},
+    v2::{self, Frame, kind},
 };
 use tokio::{
     io::AsyncWrite,
@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use crate::{
-    connection::{Dialed, Frame, Io, fill, take_frame},
+    connection::{Dialed, Io, fill},
     error::{Error, ErrorKind, Result},
 };
 
@@ -245,7 +245,7 @@ impl Driver {
                 Poll::Ready(Ok(())) => {}
             }
             (self.heard, self.pinged) = (Instant::now(), false);
-            while let Some(frame) = take_frame(&mut self.input)? {
+            while let Some(frame) = Frame::take(&mut self.input)? {
                 self.take(frame)?;
             }
         }
@@ -262,7 +262,7 @@ impl Driver {
                 self.link.is_leaving.store(true, Ordering::Relaxed);
                 // What the server has not begun to do it never will.
                 let last = frame.stream_id;
-                let word = GoAway::from_metadata(&frame.metadata)?;
+                let word = GoAway::from_metadata(frame.metadata()?)?;
                 let error = |word: &GoAway| {
                     match &word.failure {
                         None => Error::new(ErrorKind::Unavailable, "The server is about to leave."),
