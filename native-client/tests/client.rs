@@ -1,105 +1,16 @@
 //! The client against the real server, which the build puts beside the tests.
 
-use std::{
-    collections::BTreeMap,
-    net::TcpListener,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+mod server;
+
+use std::{collections::BTreeMap, net::TcpListener, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use jay_client::{Body, Bucket, Client, Config, ContentHeaders, ErrorKind, PutResult};
+use jay_client::{Body, Client, Config, ContentHeaders, ErrorKind, PutResult};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 
-/// A server on ports of its own, ended with the test.
-struct Server {
-    process: Child,
-    url: String,
-    _dir: TempDir,
-}
-
-impl Server {
-    async fn start() -> Self {
-        Self::start_with(&[]).await
-    }
-
-    async fn start_with(variables: &[(&str, &str)]) -> Self {
-        let beside = std::env::current_exe().unwrap();
-        let jay = beside.ancestors().nth(2).unwrap().join("jay");
-        assert!(
-            jay.exists(),
-            "build the server first: cargo build --profile ci -p jay-server --bins ({})",
-            jay.display()
-        );
-        let dir = TempDir::with_prefix("jay-client-").unwrap();
-        let ports = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [s3, admin, native] = ports.each_ref().map(|port| port.local_addr().unwrap());
-        drop(ports);
-        let process = Command::new(jay)
-            .arg("serve")
-            .env("JAY_DATA_DIR", dir.path().join("data"))
-            .env("JAY_LISTEN_ADDR", s3.to_string())
-            .env("JAY_ADMIN_ADDR", admin.to_string())
-            .env("JAY_NATIVE_ADDR", native.to_string())
-            .env("JAY_RATE_LIMIT", "0")
-            .env("JAY_SEED_TOKEN_ACCOUNT", "test")
-            .env("JAY_SEED_TOKEN_ID", "id")
-            .env("JAY_SEED_TOKEN_SECRET", "a secret of these tests")
-            .envs(variables.iter().copied())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let url = format!("jay://id:a%20secret%20of%20these%20tests@{native}");
-        let mut server = Self {
-            process,
-            url,
-            _dir: dir,
-        };
-        for _ in 0..400 {
-            if Client::connect(&server.url).await.is_ok() {
-                return server;
-            }
-            assert!(
-                server.process.try_wait().unwrap().is_none(),
-                "the server has ended"
-            );
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("the server does not answer");
-    }
-
-    async fn bucket(&self) -> Bucket {
-        let client = Client::connect(&self.url).await.unwrap();
-        client.create_bucket("bucket").await.unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn bytes(size: usize, seed: u64) -> Bytes {
-    let mut state = seed | 1;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    let mut all: Vec<u8> = std::iter::repeat_with(next)
-        .take(size.div_ceil(8))
-        .flatten()
-        .collect();
-    all.truncate(size);
-    all.into()
-}
+use self::server::{Server, bytes};
 
 #[tokio::test]
 async fn bodies_of_every_size_and_kind_come_back() {

@@ -1,0 +1,308 @@
+//! The client against servers that do not keep to the protocol: what goes wrong has a name, ends no more than it must, takes
+//! no memory, and no longer than the client was told to wait.
+
+mod scripted;
+mod server;
+
+use std::{
+    future::IntoFuture,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, future::join_all, stream};
+use jay_client::{Body, Bucket, Client, Config, Error, ErrorKind};
+use jay_wire::{
+    Empty, ErrorCode, Failure, Operation, Ping, Tagged,
+    body::{self, Crc64},
+    call::{Body as Head, Chunk, End},
+    list::{ListObjects, ObjectEntry, ObjectPage},
+    multipart::{ListParts, PartEntry, PartList},
+    object::*,
+    v2::{self, ServerHello, Status, Step, kind},
+};
+use scripted::{Peer, Scripted, long_body};
+use server::memory;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
+
+/// How long the client waits for anything.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+fn client(server: &Scripted, change: impl FnOnce(&mut Config)) -> Bucket {
+    let mut config = Config::parse(&server::url(server.address)).unwrap();
+    config.options.connect_timeout = PATIENCE;
+    config.options.idle_timeout = PATIENCE;
+    config.options.retry_base = Duration::from_millis(1);
+    config.options.retries = 0;
+    change(&mut config);
+    Client::new(config).unwrap().bucket("bucket")
+}
+
+fn patient(server: &Scripted) -> Bucket {
+    client(server, |_| {})
+}
+
+/// What must come to an end comes to it in time.
+async fn in_time<T>(what: impl Future<Output = T>) -> T {
+    timeout(5 * PATIENCE, what)
+        .await
+        .expect("the client waits for ever")
+}
+
+fn info(size: u64, crc64: u64) -> ObjectInfo {
+    ObjectInfo {
+        size,
+        crc64,
+        etag: "etag".to_owned(),
+        ..ObjectInfo::default()
+    }
+}
+
+async fn read_whole(bucket: &Bucket) -> Result<Bytes, Error> {
+    in_time(async { bucket.get("k").await?.bytes().await }).await
+}
+
+/// The next request on a bulk connection, answered with the head of a body of this size.
+async fn long_get(peer: &mut Peer, size: u64) -> Option<v2::Frame> {
+    while let Some(asked) = peer.request().await {
+        if peer.is_bulk {
+            let told = info(size, body::crc64(&long_body()));
+            let head = Head::following(Some(size));
+            peer.answer_with(&asked, &told, head, b"").await;
+            return Some(asked);
+        }
+        peer.say(Status::UseBulk as u8, asked.stream_id, &Empty, b"")
+            .await;
+    }
+    None
+}
+
+// The handshake.
+
+#[tokio::test]
+async fn a_hello_that_is_none() {
+    let hello = ServerHello::default().to_metadata().unwrap();
+    let must = [&[0xBF, 0xFF, 0, 0, 0, 0][..]].concat();
+    let right = v2::step(Step::Proceed, &hello).unwrap();
+    for (said, kind) in [
+        (
+            b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+            ErrorKind::Protocol,
+        ),
+        (b"JAY\0\x02\x00\xFF\xFF".to_vec(), ErrorKind::Protocol),
+        (b"JAY\0\x02\x09\x00\x00".to_vec(), ErrorKind::Protocol),
+        (v2::step(Step::Proceed, &must).unwrap(), ErrorKind::Protocol),
+        (
+            v2::step(Step::Proceed, b"\0\x01\0\0").unwrap(),
+            ErrorKind::Protocol,
+        ),
+        (b"JAY\0\x01\x02\0\0".to_vec(), ErrorKind::Unsupported),
+        (b"JAY\0\x07\0\0\0".to_vec(), ErrorKind::Unsupported),
+        (
+            v2::step(Step::Refused, b"").unwrap(),
+            ErrorKind::Unauthenticated,
+        ),
+        (
+            v2::step(Step::Unavailable, b"").unwrap(),
+            ErrorKind::Unavailable,
+        ),
+        (right[..right.len() / 2].to_vec(), ErrorKind::Unavailable),
+        (Vec::new(), ErrorKind::Unavailable),
+    ] {
+        let shown = String::from_utf8_lossy(&said).into_owned();
+        let server = Scripted::raw(move |mut stream| {
+            let said = said.clone();
+            async move {
+                stream.write_all(&said).await.unwrap();
+                let _ = stream.shutdown().await;
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            }
+        })
+        .await;
+        let error = in_time(patient(&server).head("k")).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{shown}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_the_secret_gets_no_request() {
+    let server = Scripted::raw(|mut stream| async move {
+        let mut hello = [0; 8];
+        stream.read_exact(&mut hello).await.unwrap();
+        let mut fields = vec![0; u16::from_be_bytes([hello[6], hello[7]]).into()];
+        stream.read_exact(&mut fields).await.unwrap();
+        let ours = ServerHello::default().to_metadata().unwrap();
+        stream
+            .write_all(&v2::step(Step::Proceed, &ours).unwrap())
+            .await
+            .unwrap();
+        let mut proof = [0; 32];
+        stream.read_exact(&mut proof).await.unwrap();
+        // The client's own proof is none of the server.
+        stream
+            .write_all(&v2::step(Step::Proceed, &proof).unwrap())
+            .await
+            .unwrap();
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+        assert!(rest.is_empty(), "{rest:?}");
+    })
+    .await;
+    let error = in_time(patient(&server).head("k")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol);
+    assert!(error.message().contains("has not proven"), "{error}");
+}
+
+/// Metadata of a mebibyte that mean thousands of entries, or more of them than may be.
+#[tokio::test]
+async fn lists_take_no_more_than_their_limit() {
+    let server = Scripted::start(async |mut peer: Peer| {
+        while let Some(asked) = peer.request().await {
+            // A list of empty entries, four bytes each.
+            let count = [10_000, 10_001, 200_000][asked.stream_id as usize % 3];
+            let mut page = vec![0, 1];
+            page.extend_from_slice(&(4 * count as u32).to_be_bytes());
+            page.resize(page.len() + 4 * count, 0);
+            peer.say_bytes(0, asked.stream_id, &page, b"").await;
+        }
+    })
+    .await;
+    let bucket = patient(&server);
+    let before = memory("self");
+    let mut listed = Vec::new();
+    for _ in 0..60 {
+        listed.push(
+            in_time(bucket.list("").page())
+                .await
+                .map(|page| page.objects.len()),
+        );
+    }
+    assert!(memory("self") < before + (64 << 20));
+    let (right, wrong): (Vec<_>, Vec<_>) = listed.into_iter().partition(Result::is_ok);
+    assert!(right.iter().all(|page| *page.as_ref().unwrap() == 10_000) && right.len() == 20);
+    assert!(
+        wrong
+            .iter()
+            .all(|page| page.as_ref().unwrap_err().kind() == ErrorKind::Protocol)
+    );
+}
+
+/// A frame that says that it is longer than any may be.
+#[tokio::test]
+async fn a_frame_that_is_too_long_ends_the_connection() {
+    for (metadata, data) in [(1_u32 << 21, 0_u64), (0, 1 << 40), (0, u64::MAX)] {
+        let server = Scripted::start(move |mut peer: Peer| async move {
+            let asked = peer.request().await.unwrap();
+            let mut head = vec![0];
+            head.extend_from_slice(&asked.stream_id.to_be_bytes());
+            head.extend_from_slice(&metadata.to_be_bytes());
+            head.extend_from_slice(&data.to_be_bytes());
+            head.extend_from_slice(&[0; 4]);
+            let sum = body::sums(&head)[0];
+            head.extend_from_slice(&sum.to_be_bytes());
+            peer.stream.write_all(&head).await.unwrap();
+            while peer.frame().await.is_some() {}
+        })
+        .await;
+        let error = in_time(patient(&server).head("k")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionLost);
+        assert!(error.message().contains("(Protocol)"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn silence_has_an_end() {
+    let server = Scripted::start(async |mut peer: Peer| {
+        // Pings are heard, and not answered.
+        while peer.frame().await.is_some() {}
+    })
+    .await;
+    let bucket = patient(&server);
+    let (head, get) = (bucket.head("k"), read_whole(&bucket));
+    let (head, get) = in_time(async { tokio::join!(head, get) }).await;
+    for error in [head.unwrap_err(), get.unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::ConnectionLost, "{error}");
+        assert!(error.message().contains("has said nothing"), "{error}");
+    }
+    // Whoever answers nothing but pings is there; how long to wait then is for the caller to say.
+    let server =
+        Scripted::start(async |mut peer: Peer| while peer.request().await.is_some() {}).await;
+    let bucket = patient(&server);
+    let get = async { bucket.get("k").timeout(2 * PATIENCE).await };
+    assert_eq!(in_time(get).await.unwrap_err().kind(), ErrorKind::Timeout);
+}
+
+// Going away.
+
+/// Puts are answered up to the last id and done anew beyond it: once each, wherever the server draws the line.
+#[tokio::test]
+async fn what_a_server_leaves_behind_is_asked_again() {
+    const PUTS: u32 = 6;
+    for last in 0..=PUTS {
+        let done = Arc::new(AtomicUsize::new(0));
+        let counter = done.clone();
+        let server = Scripted::start(move |mut peer: Peer| {
+            let counter = counter.clone();
+            async move {
+                let mut asked = Vec::new();
+                while peer.number == 0 && asked.len() < PUTS as usize {
+                    asked.push(peer.request().await.unwrap());
+                }
+                if peer.number == 0 {
+                    let first = asked[0].stream_id;
+                    peer.leave(first + last - 1, None).await;
+                    for put in asked
+                        .iter()
+                        .rev()
+                        .filter(|put| put.stream_id < first + last)
+                    {
+                        counter.fetch_add(1, Ordering::SeqCst);
+                        peer.answer(put, &Stored::default()).await;
+                    }
+                }
+                while let Some(put) = peer.request().await {
+                    counter.fetch_add(1, Ordering::SeqCst);
+                    peer.answer(&put, &Stored::default()).await;
+                }
+            }
+        })
+        .await;
+        let bucket = client(&server, |config| config.options.retries = 1);
+        let puts = (0..PUTS).map(|n| bucket.put(n.to_string(), "x").into_future());
+        let puts = in_time(join_all(puts)).await;
+        assert!(puts.iter().all(Result::is_ok), "{last}: {puts:?}");
+        assert_eq!(done.load(Ordering::SeqCst), PUTS as usize, "{last}");
+    }
+}
+
+/// Chunks of another stream are not of this one, and those behind the end of none.
+#[tokio::test]
+async fn chunks_belong_to_one_stream() {
+    let server = Scripted::start(async |mut peer: Peer| {
+        while let Some(asked) = long_get(&mut peer, long_body().len() as u64).await {
+            let body = long_body();
+            let stray = Chunk::of(b"stray");
+            peer.say(kind::CHUNK, asked.stream_id + 7, &stray, b"stray")
+                .await;
+            peer.chunk(&asked, &body[..250_000]).await;
+            peer.say(kind::PING, 4, &Empty, b"").await;
+            peer.chunk(&asked, &body[250_000..]).await;
+            peer.end(&asked, &body).await;
+            let pong = peer.frame().await.unwrap();
+            assert_eq!((pong.code, pong.stream_id), (kind::PONG, 4));
+        }
+    })
+    .await;
+    let bucket = patient(&server);
+    for _ in 0..3 {
+        assert_eq!(read_whole(&bucket).await.unwrap(), long_body());
+    }
+}
