@@ -285,6 +285,14 @@ impl Incoming {
         }
     }
 
+    /// Whether its end has come, right or wrong.
+    pub(crate) fn has_ended(&self) -> bool {
+        match self {
+            Self::Whole(_) => true,
+            Self::Following(download) => download.is_over,
+        }
+    }
+
     /// The next piece, checked; `None` at the end, when all was checked.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
         match self {

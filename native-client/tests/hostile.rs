@@ -161,6 +161,58 @@ async fn a_server_without_the_secret_gets_no_request() {
     assert!(error.message().contains("has not proven"), "{error}");
 }
 
+#[tokio::test]
+async fn other_bytes_than_were_asked_for_are_none() {
+    let server = Scripted::start(async |mut peer: Peer| {
+        while let Some(asked) = peer.request().await {
+            // The object is said to have more.
+            let told = info(500, 0);
+            peer.answer_with(&asked, &told, Head::whole(b"some"), b"some")
+                .await;
+        }
+    })
+    .await;
+    let bucket = patient(&server);
+    let gets = [
+        bucket.get("k"),
+        bucket.get("k").range(1..5),
+        bucket.get("k").range(0..5),
+        bucket.get("k").suffix(4),
+    ];
+    for get in gets {
+        assert_eq!(
+            in_time(async { get.await }).await.unwrap_err().kind(),
+            ErrorKind::Protocol
+        );
+    }
+    assert_eq!(
+        in_time(async { bucket.get("k").range(..4).await })
+            .await
+            .unwrap()
+            .bytes()
+            .await
+            .unwrap(),
+        "some"
+    );
+}
+
+/// The room for a body was made by what was told of its size: the process was ended for want of memory.
+#[tokio::test]
+async fn what_is_told_takes_no_memory() {
+    let huge = [i64::MAX as u64, u64::MAX];
+    for size in huge {
+        let server = Scripted::start(move |mut peer: Peer| async move {
+            while let Some(asked) = long_get(&mut peer, size).await {
+                peer.chunk(&asked, &long_body()[..1000]).await;
+                peer.end(&asked, &long_body()[..1000]).await;
+            }
+        })
+        .await;
+        let error = read_whole(&patient(&server)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+    }
+}
+
 /// Metadata of a mebibyte that mean thousands of entries, or more of them than may be.
 #[tokio::test]
 async fn lists_take_no_more_than_their_limit() {
@@ -304,5 +356,65 @@ async fn chunks_belong_to_one_stream() {
     let bucket = patient(&server);
     for _ in 0..3 {
         assert_eq!(read_whole(&bucket).await.unwrap(), long_body());
+    }
+}
+
+/// All bytes were there and checked; only the word that there are no more was lost.
+#[tokio::test]
+async fn a_body_whose_end_is_lost_is_whole() {
+    let server = Scripted::start(async |mut peer: Peer| {
+        while let Some(asked) = long_get(&mut peer, long_body().len() as u64).await {
+            let body = long_body();
+            peer.chunk(&asked, &body[..250_000]).await;
+            peer.chunk(&asked, &body[250_000..]).await;
+            let _ = peer.stream.shutdown().await;
+        }
+    })
+    .await;
+    assert_eq!(read_whole(&patient(&server)).await.unwrap(), long_body());
+}
+
+/// A GET that breaks goes on where it was; and not with bytes of something else.
+#[tokio::test]
+async fn a_body_goes_on_where_it_broke() {
+    for (etag, start, kind) in [
+        ("etag", 0, None),
+        ("other", 0, Some(ErrorKind::Protocol)),
+        ("etag", 1, Some(ErrorKind::Protocol)),
+    ] {
+        let server = Scripted::start(move |mut peer: Peer| async move {
+            while let Some(asked) = peer.request().await {
+                if !peer.is_bulk {
+                    peer.say(Status::UseBulk as u8, asked.stream_id, &Empty, b"")
+                        .await;
+                    continue;
+                }
+                let get = GetObject::from_metadata(asked.metadata().unwrap()).unwrap();
+                let body = long_body();
+                let from = get.range.map_or(0, |range| range.start + start);
+                let etag = if from == 0 { "etag" } else { etag };
+                let told = ObjectInfo {
+                    range_start: from,
+                    etag: etag.to_owned(),
+                    ..info(body.len() as u64, body::crc64(&body))
+                };
+                let rest = body.slice(from as usize..);
+                peer.answer_with(&asked, &told, Head::following(Some(rest.len() as u64)), b"")
+                    .await;
+                peer.chunk(&asked, &rest[..rest.len().min(100_000)]).await;
+                if rest.len() <= 100_000 {
+                    peer.end(&asked, &rest).await;
+                    continue;
+                }
+                return;
+            }
+        })
+        .await;
+        let bucket = client(&server, |config| config.options.retries = 4);
+        let read = read_whole(&bucket).await;
+        match kind {
+            None => assert_eq!(read.unwrap(), long_body()),
+            Some(kind) => assert_eq!(read.unwrap_err().kind(), kind),
+        }
     }
 }
