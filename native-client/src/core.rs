@@ -163,7 +163,11 @@ impl Core {
 
     fn whole(&self, reply: Reply, data: Bytes) -> Result<Incoming> {
         match reply.body {
+            Some(head) if head.follows => {
+                return Err(Error::protocol("A body follows where none can."));
+            }
             Some(head) if self.config().options.verify => head.check(&data)?,
+            None if !data.is_empty() => return Err(Error::protocol("A body has no sums.")),
             _ => {}
         }
         Ok(Incoming::Whole(data))

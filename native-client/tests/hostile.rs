@@ -162,6 +162,48 @@ async fn a_server_without_the_secret_gets_no_request() {
 }
 
 #[tokio::test]
+async fn a_body_without_sums_or_with_wrong_ones_is_no_body() {
+    let wrong = |head: Head| (head, ErrorKind::ChecksumMismatch);
+    for (head, kind) in [
+        wrong(Head::whole(b"body?")),
+        wrong(Head {
+            crc64: Some(1),
+            ..Head::whole(b"body!")
+        }),
+        wrong(Head {
+            sums: Vec::new(),
+            ..Head::whole(b"body!")
+        }),
+        (Head::following(Some(5)), ErrorKind::Protocol),
+    ] {
+        let server = Scripted::start(move |mut peer: Peer| {
+            let head = head.clone();
+            async move {
+                while let Some(asked) = peer.request().await {
+                    let told = info(5, body::crc64(b"body!"));
+                    peer.answer_with(&asked, &told, head.clone(), b"body!")
+                        .await;
+                }
+            }
+        })
+        .await;
+        assert_eq!(
+            read_whole(&patient(&server)).await.unwrap_err().kind(),
+            kind
+        );
+    }
+    let server = Scripted::start(async |mut peer: Peer| {
+        while let Some(asked) = peer.request().await {
+            let told = info(5, 0).to_metadata().unwrap();
+            peer.say_bytes(0, asked.stream_id, &told, b"body!").await;
+        }
+    })
+    .await;
+    let error = read_whole(&patient(&server)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+}
+
+#[tokio::test]
 async fn other_bytes_than_were_asked_for_are_none() {
     let server = Scripted::start(async |mut peer: Peer| {
         while let Some(asked) = peer.request().await {
