@@ -1,13 +1,18 @@
 //! A bulk connection: one request at a time, with bodies of any length in checked chunks. It belongs to whoever asks.
 
-use std::{future::Future, io, time::Duration};
+use std::{
+    future::Future,
+    io,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::{Buf, Bytes, BytesMut};
 use jay_wire::{
     Tagged,
     body::{self, CHUNK_BYTES_MAX, Crc64},
     call::{self, Chunk, End},
-    v2::{self, Frame, kind},
+    v2::{self, Frame, Status, kind},
 };
 use tokio::{
     io::{AsyncWriteExt, ReadHalf, WriteHalf},
@@ -15,9 +20,12 @@ use tokio::{
 };
 
 use crate::{
-    connection::{Dialed, Io, fill},
+    connection::{Dialed, Io, fill, is_behind},
     error::{Error, ErrorKind, Result},
 };
+
+/// Most pings that wait to be answered while a body is being sent.
+const PINGS_MAX: usize = 64;
 
 /// See the module.
 pub(crate) struct Bulk {
@@ -84,16 +92,24 @@ impl Bulk {
         let stream_id = self.last_stream;
         let mut request = BytesMut::new();
         v2::frame(code, stream_id, metadata, 0, &mut request)?;
-        let Self {
-            reading,
-            writing,
-            input,
-            idle_timeout,
-            ..
-        } = self;
+        let pings = Pings::default();
         let sent = {
-            let sending = send_body(writing, request, stream_id, source, progress, *idle_timeout);
-            let refused = early_frame(reading, input, stream_id);
+            let Self {
+                reading,
+                writing,
+                input,
+                idle_timeout,
+                is_leaving,
+                ..
+            } = self;
+            let mut sending = Sending {
+                writing,
+                stream_id,
+                pings: &pings,
+                idle_timeout: *idle_timeout,
+            };
+            let sending = sending.body(request, source, progress);
+            let refused = early_frame(reading, input, stream_id, &pings, is_leaving);
             tokio::select! {
                 biased;
                 frame = refused => Err(frame),
@@ -110,9 +126,14 @@ impl Bulk {
                 Err(error)
             }
             Err(frame) => {
-                let frame = frame?;
                 // Half a frame may be on its way: what follows would be taken for the rest of it.
-                Ok(frame)
+                let frame = frame?;
+                match frame.code == Status::Ok as u8 {
+                    true => Err(Error::protocol(
+                        "The server says that it is done before it has the whole body.",
+                    )),
+                    false => Ok(frame),
+                }
             }
         }
     }
@@ -132,7 +153,7 @@ impl Bulk {
         loop {
             let frame = self.frame().await?;
             match frame.code {
-                kind::GO_AWAY => return Err(gone(&frame)?),
+                kind::GO_AWAY => leaves(&frame, self.last_stream, &mut self.is_leaving)?,
                 _ if frame.stream_id == self.last_stream => return Ok(frame),
                 _ => {}
             }
@@ -151,6 +172,9 @@ impl Bulk {
             match frame.code {
                 kind::CHUNK if frame.stream_id == self.last_stream => {
                     let head = Chunk::from_metadata(frame.metadata()?)?;
+                    if frame.data.is_empty() {
+                        return Err(Error::protocol("A chunk has nothing in it."));
+                    }
                     if verify {
                         body::check(&frame.data, &head.sums)?;
                     }
@@ -209,12 +233,18 @@ fn silent(patience: Duration) -> Error {
     Error::new(ErrorKind::Timeout, message)
 }
 
-fn gone(frame: &Frame) -> Result<Error> {
+/// The server leaves: an error for a request that it has not begun with and never will; it answers all others.
+fn leaves(frame: &Frame, stream_id: u32, is_leaving: &mut bool) -> Result<()> {
+    *is_leaving = true;
     let word = call::GoAway::from_metadata(frame.metadata()?)?;
-    Ok(match word.failure {
+    if !is_behind(stream_id, frame.stream_id) {
+        return Ok(());
+    }
+    let error = match word.failure {
         None => Error::new(ErrorKind::Unavailable, "The server is about to leave."),
         Some(failure) => Error::of_server(failure, String::new()),
-    })
+    };
+    Err(error.undone())
 }
 
 async fn write(
@@ -235,34 +265,62 @@ async fn write(
     writing.flush().await.map_err(Error::lost)
 }
 
-async fn send_body(
-    writing: &mut WriteHalf<Box<dyn Io>>,
-    request: BytesMut,
-    stream_id: u32,
-    source: &mut impl Source,
-    progress: &mut (dyn FnMut(u64) + Send),
-    idle_timeout: Duration,
-) -> Result<()> {
-    let mut frame = request;
-    let (mut size, mut crc64) = (0, Crc64::default());
-    while let Some(mut bytes) = source.next().await? {
-        while !bytes.is_empty() {
-            let data = bytes.split_to(bytes.len().min(CHUNK_BYTES_MAX));
-            let head = Chunk::of(&data).to_metadata()?;
-            v2::frame(kind::CHUNK, stream_id, &head, data.len(), &mut frame)?;
-            crc64.update(&data);
-            size += data.len() as u64;
-            write(writing, &mut frame.split().chain(data), idle_timeout).await?;
-            progress(size);
-        }
+/// Pings that came while a body was being sent, to be answered between two of its pieces.
+#[derive(Default)]
+struct Pings(Mutex<Vec<u32>>);
+
+impl Pings {
+    fn lock(&self) -> MutexGuard<'_, Vec<u32>> {
+        // A panic cannot leave a list half-changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    let end = End {
-        size,
-        crc64: crc64.value(),
-        failure: None,
-    };
-    v2::frame(kind::END, stream_id, &end.to_metadata()?, 0, &mut frame)?;
-    write(writing, &mut frame, idle_timeout).await
+}
+
+/// A body on its way to the server.
+struct Sending<'a> {
+    writing: &'a mut WriteHalf<Box<dyn Io>>,
+    stream_id: u32,
+    pings: &'a Pings,
+    idle_timeout: Duration,
+}
+
+impl Sending<'_> {
+    /// Sends a request, its body and the end of that.
+    async fn body(
+        &mut self,
+        request: BytesMut,
+        source: &mut impl Source,
+        progress: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<()> {
+        let mut frame = request;
+        let (mut size, mut crc64) = (0, Crc64::default());
+        while let Some(mut bytes) = source.next().await? {
+            while !bytes.is_empty() {
+                let data = bytes.split_to(bytes.len().min(CHUNK_BYTES_MAX));
+                let head = Chunk::of(&data).to_metadata()?;
+                v2::frame(kind::CHUNK, self.stream_id, &head, data.len(), &mut frame)?;
+                crc64.update(&data);
+                size += data.len() as u64;
+                self.send(&mut frame.split().chain(data)).await?;
+                progress(size);
+                for ping in std::mem::take(&mut *self.pings.lock()) {
+                    v2::frame(kind::PONG, ping, &[], 0, &mut frame)?;
+                }
+            }
+        }
+        let end = End {
+            size,
+            crc64: crc64.value(),
+            failure: None,
+        };
+        let end = end.to_metadata()?;
+        v2::frame(kind::END, self.stream_id, &end, 0, &mut frame)?;
+        self.send(&mut frame).await
+    }
+
+    async fn send(&mut self, bytes: &mut (impl Buf + Send)) -> Result<()> {
+        write(self.writing, bytes, self.idle_timeout).await
+    }
 }
 
 /// An answer that comes while its request is still being sent.
@@ -270,11 +328,20 @@ async fn early_frame(
     reading: &mut ReadHalf<Box<dyn Io>>,
     input: &mut BytesMut,
     stream_id: u32,
+    pings: &Pings,
+    is_leaving: &mut bool,
 ) -> Result<Frame> {
     loop {
         while let Some(frame) = Frame::take(input)? {
             match frame.code {
-                kind::GO_AWAY => return Err(gone(&frame)?),
+                kind::GO_AWAY => leaves(&frame, stream_id, is_leaving)?,
+                kind::PING => {
+                    let mut pings = pings.lock();
+                    if pings.len() < PINGS_MAX {
+                        pings.push(frame.stream_id);
+                    }
+                }
+                kind::PONG => {}
                 _ if frame.stream_id == stream_id => return Ok(frame),
                 _ => {}
             }

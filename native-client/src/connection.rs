@@ -228,3 +228,19 @@ pub(crate) async fn fill(
         _ => Ok(()),
     }
 }
+
+/// Whether a stream comes behind another one; their ids begin again when all were used.
+pub(crate) fn is_behind(id: u32, other: u32) -> bool {
+    id.wrapping_sub(other).cast_signed() > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_come_behind_others_also_where_their_ids_begin_again() {
+        assert!(is_behind(2, 1) && !is_behind(1, 1) && !is_behind(1, 2));
+        assert!(is_behind(0, u32::MAX) && is_behind(5, u32::MAX - 5) && !is_behind(u32::MAX, 3));
+    }
+}

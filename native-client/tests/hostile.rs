@@ -377,6 +377,146 @@ async fn what_a_server_leaves_behind_is_asked_again() {
     }
 }
 
+/// A server that leaves answers what it has begun, also on a bulk connection: the client has to wait for that.
+#[tokio::test]
+async fn a_server_that_leaves_in_mid_upload() {
+    for is_answered in [true, false] {
+        let done = Arc::new(AtomicUsize::new(0));
+        let counter = done.clone();
+        let server = Scripted::start(move |mut peer: Peer| {
+            let counter = counter.clone();
+            async move {
+                let Some(put) = peer.request().await else {
+                    return;
+                };
+                if peer.number == 0 {
+                    let last = put.stream_id - u32::from(!is_answered);
+                    peer.leave(last, Some(ErrorCode::Unavailable)).await;
+                }
+                if peer.number > 0 || is_answered {
+                    while peer.frame().await.unwrap().code != kind::END {}
+                    counter.fetch_add(1, Ordering::SeqCst);
+                    peer.answer(&put, &Stored::default()).await;
+                }
+                peer.request().await;
+            }
+        })
+        .await;
+        let bucket = client(&server, |config| config.options.retries = 1);
+        in_time(async { bucket.put("k", long_body()).await })
+            .await
+            .unwrap();
+        assert_eq!(done.load(Ordering::SeqCst), 1);
+        assert_eq!(server.accepted(), 1 + usize::from(!is_answered));
+    }
+}
+
+// Bulk connections.
+
+#[tokio::test]
+async fn bodies_that_are_not_what_was_told() {
+    type Script =
+        fn(&mut Peer, &v2::Frame, Bytes) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+    let _: Option<Script> = None;
+    for (name, kind) in [
+        ("never ends", ErrorKind::Protocol),
+        ("is empty again and again", ErrorKind::Protocol),
+        ("is shorter", ErrorKind::Protocol),
+        ("has a wrong size", ErrorKind::ChecksumMismatch),
+        ("has a wrong sum", ErrorKind::ChecksumMismatch),
+        ("is another one", ErrorKind::ChecksumMismatch),
+        ("fails", ErrorKind::ObjectCorrupt),
+        ("has a chunk with wrong sums", ErrorKind::ChecksumMismatch),
+        ("is answered within", ErrorKind::Protocol),
+        ("stands still", ErrorKind::Timeout),
+    ] {
+        let body = long_body();
+        let server = Scripted::start(move |mut peer: Peer| {
+            let body = body.clone();
+            async move {
+                while let Some(asked) = long_get(&mut peer, body.len() as u64).await {
+                    tell(name, &mut peer, &asked, &body).await;
+                }
+            }
+        })
+        .await;
+        let before = memory("self");
+        let error = read_whole(&patient(&server)).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{name}: {error}");
+        assert!(memory("self") < before + (32 << 20), "{name}");
+    }
+}
+
+/// Sends a body with which something is wrong.
+async fn tell(what: &str, peer: &mut Peer, asked: &v2::Frame, body: &Bytes) {
+    let (first, second) = body.split_at(200_000);
+    match what {
+        "never ends" => {
+            while peer.stream.writable().await.is_ok() && peer.stream.peer_addr().is_ok() {
+                peer.chunk(asked, second).await;
+                if peer.stream.try_read(&mut [0]).is_ok_and(|read| read == 0) {
+                    return;
+                }
+            }
+        }
+        "is empty again and again" => {
+            while !peer.stream.try_read(&mut [0]).is_ok_and(|read| read == 0) {
+                peer.chunk(asked, b"").await;
+            }
+        }
+        "is shorter" => {
+            peer.chunk(asked, first).await;
+            peer.end(asked, first).await;
+        }
+        "has a wrong size" | "has a wrong sum" => {
+            let mut sum = Crc64::default();
+            sum.update(body);
+            let is_size = what == "has a wrong size";
+            peer.chunk(asked, first).await;
+            peer.chunk(asked, second).await;
+            let end = End {
+                size: body.len() as u64 - u64::from(is_size),
+                crc64: sum.value() ^ u64::from(!is_size),
+                failure: None,
+            };
+            peer.say(kind::END, asked.stream_id, &end, b"").await;
+        }
+        "is another one" => {
+            // Right in itself, and not what was stored.
+            let other = vec![1; body.len()];
+            peer.chunk(asked, &other[..200_000]).await;
+            peer.chunk(asked, &other[200_000..]).await;
+            peer.end(asked, &other).await;
+        }
+        "fails" => {
+            peer.chunk(asked, first).await;
+            let failure = Failure {
+                code: ErrorCode::ObjectCorrupt as u32,
+                ..Failure::default()
+            };
+            let end = End {
+                failure: Some(failure),
+                ..End::default()
+            };
+            peer.say(kind::END, asked.stream_id, &end, b"").await;
+        }
+        "has a chunk with wrong sums" => {
+            let head = Chunk::of(first);
+            peer.say(kind::CHUNK, asked.stream_id, &head, &body[1..200_001])
+                .await;
+        }
+        "is answered within" => {
+            peer.chunk(asked, first).await;
+            peer.answer(asked, &info(1, 1)).await;
+        }
+        "stands still" => {
+            peer.chunk(asked, first).await;
+            sleep(3 * PATIENCE).await;
+        }
+        _ => unreachable!("{what}"),
+    }
+}
+
 /// Chunks of another stream are not of this one, and those behind the end of none.
 #[tokio::test]
 async fn chunks_belong_to_one_stream() {
@@ -459,4 +599,50 @@ async fn a_body_goes_on_where_it_broke() {
             Some(kind) => assert_eq!(read.unwrap_err().kind(), kind),
         }
     }
+}
+
+#[tokio::test]
+async fn an_upload_that_is_done_before_it_has_come() {
+    let server = Scripted::start(async |mut peer: Peer| {
+        let put = peer.request().await.unwrap();
+        peer.answer(&put, &Stored::default()).await;
+        while peer.frame().await.is_some() {}
+    })
+    .await;
+    let pieces = stream::iter(0..).then(|n| async move {
+        sleep(Duration::from_millis(10 * n.min(5))).await;
+        Ok::<_, std::io::Error>(Bytes::from_static(b"more"))
+    });
+    let bucket = patient(&server);
+    let put = bucket.put("k", Body::from_stream(pieces, None));
+    let error = in_time(async { put.await }).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+}
+
+#[tokio::test]
+async fn pings_are_answered_in_mid_upload() {
+    let server = Scripted::start(async |mut peer: Peer| {
+        let put = peer.request().await.unwrap();
+        peer.say(kind::PING, put.stream_id, &Empty, b"").await;
+        let mut pongs = 0;
+        loop {
+            let frame = peer.frame().await.unwrap();
+            match frame.code {
+                kind::PONG => pongs += 1,
+                kind::END => break,
+                _ => {}
+            }
+        }
+        assert_eq!(pongs, 1);
+        peer.answer(&put, &Stored::default()).await;
+        peer.request().await;
+    })
+    .await;
+    let pieces = stream::iter(0..20).then(|_| async {
+        sleep(Duration::from_millis(10)).await;
+        Ok::<_, std::io::Error>(Bytes::from_static(b"more"))
+    });
+    let bucket = patient(&server);
+    let put = bucket.put("k", Body::from_stream(pieces, None));
+    in_time(async { put.await }).await.unwrap();
 }
