@@ -120,6 +120,32 @@ impl Core {
             .map_err(|error| error.about(O::NAME, asked.resource()))
     }
 
+    /// Asks something whose answer has a body, and takes that into memory: no more than `most` bytes of it.
+    pub(crate) async fn read_all<O: Operation + Sync>(
+        &self,
+        asked: &O,
+        most: u64,
+        options: &CallOptions,
+    ) -> Result<(O::Answer, Bytes)> {
+        let work = async {
+            let metadata = call::request(asked, &options.envelope())?;
+            let mut attempts = self.attempts(Safety::Repeatable);
+            loop {
+                let once = async {
+                    let response = self.read_once::<O>(&metadata).await?;
+                    Ok((response.told, response.body.all(most).await?))
+                };
+                match once.await {
+                    Ok(all) => return Ok(all),
+                    Err(error) => attempts.pause(error).await?,
+                }
+            }
+        };
+        within(options.timeout, work)
+            .await
+            .map_err(|error| error.about(O::NAME, asked.resource()))
+    }
+
     async fn read_once<O: Operation>(&self, metadata: &[u8]) -> Result<Response<O::Answer>> {
         let shared = self.pool.shared().await?;
         let frame = shared.ask(O::CODE, metadata, &Bytes::new()).await?;

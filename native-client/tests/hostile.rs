@@ -646,3 +646,60 @@ async fn pings_are_answered_in_mid_upload() {
     let put = bucket.put("k", Body::from_stream(pieces, None));
     in_time(async { put.await }).await.unwrap();
 }
+
+#[tokio::test]
+async fn ranges_that_nobody_asked_for() {
+    let lengths = [
+        vec![],
+        vec![4],
+        vec![4, 4, 0],
+        vec![5, 3],
+        vec![4, 5],
+        vec![u64::MAX, 9],
+    ];
+    for lengths in lengths {
+        let server = Scripted::start(move |mut peer: Peer| {
+            let lengths = lengths.clone();
+            async move {
+                while let Some(asked) = peer.request().await {
+                    let told = RangesInfo {
+                        object: info(500, 0),
+                        lengths: lengths.clone(),
+                    };
+                    peer.answer_with(&asked, &told, Head::whole(b"12345678"), b"12345678")
+                        .await;
+                }
+            }
+        })
+        .await;
+        let error = in_time(patient(&server).get_ranges("k", &[0..4, 8..12]))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol);
+    }
+}
+
+/// More than was asked for was taken into memory, as long as it came.
+#[tokio::test]
+async fn ranges_without_end() {
+    let server = Scripted::start(async |mut peer: Peer| {
+        while let Some(asked) = peer.request().await {
+            if !peer.is_bulk {
+                peer.say(Status::UseBulk as u8, asked.stream_id, &Empty, b"")
+                    .await;
+                continue;
+            }
+            let told = RangesInfo::default();
+            peer.answer_with(&asked, &told, Head::following(None), b"")
+                .await;
+            tell("never ends", &mut peer, &asked, &long_body()).await;
+        }
+    })
+    .await;
+    let before = memory("self");
+    let error = in_time(patient(&server).get_ranges("k", &[0..400_000]))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+    assert!(memory("self") < before + (32 << 20));
+}
