@@ -90,7 +90,7 @@ impl Pool {
             return Ok(shared);
         }
         let dialed = self.dial(false).await?;
-        let shared = Shared::start(dialed, self.config().options.idle_timeout);
+        let shared = Shared::start(dialed, &self.config().options);
         let mut all = lock(&self.shared);
         self.must_be_open()?;
         all.push(shared.clone());

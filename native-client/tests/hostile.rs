@@ -161,6 +161,74 @@ async fn a_server_without_the_secret_gets_no_request() {
     assert!(error.message().contains("has not proven"), "{error}");
 }
 
+// Shared connections.
+
+#[tokio::test]
+async fn nonsense_in_one_answer_harms_no_other() {
+    let server = Scripted::start(async |mut peer: Peer| {
+        let mut other = None;
+        while let Some(asked) = peer.request().await {
+            let head = HeadObject::from_metadata(asked.metadata().unwrap()).unwrap();
+            match head.key.as_str() {
+                "other" => other = Some(asked),
+                "status" => peer.say(77, asked.stream_id, &Empty, b"").await,
+                "metadata" => peer.say_bytes(0, asked.stream_id, b"\0", b"").await,
+                "must" => {
+                    peer.say_bytes(0, asked.stream_id, &[0xBF, 0xFF, 0, 0, 0, 0], b"")
+                        .await
+                }
+                "code" => {
+                    let failure = Failure {
+                        code: 4711,
+                        ..Failure::default()
+                    };
+                    peer.say(Status::Failed as u8, asked.stream_id, &failure, b"")
+                        .await;
+                }
+                _ => {
+                    // Of a later version.
+                    peer.say(0xF8, asked.stream_id, &Empty, b"later").await;
+                    peer.answer(&asked, &info(1, 2)).await;
+                    peer.answer(&other.take().unwrap(), &info(3, 4)).await;
+                }
+            }
+        }
+    })
+    .await;
+    let bucket = patient(&server);
+    let other = bucket.clone();
+    let other = tokio::spawn(async move { other.head("other").await });
+    sleep(PATIENCE / 10).await;
+    for (key, kind) in [
+        ("status", ErrorKind::Protocol),
+        ("metadata", ErrorKind::Protocol),
+        ("must", ErrorKind::Protocol),
+        ("code", ErrorKind::Internal),
+    ] {
+        let error = in_time(bucket.head(key)).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{key}: {error}");
+    }
+    assert_eq!(in_time(bucket.head("last")).await.unwrap().size, 1);
+    assert_eq!(in_time(other).await.unwrap().unwrap().size, 3);
+    assert_eq!(server.accepted(), 1);
+}
+
+/// Who asked would wait for ever: the answer was for somebody.
+#[tokio::test]
+async fn an_answer_to_what_nobody_asked_ends_the_connection() {
+    for (code, stream_id) in [(0, 1000), (1, 1000), (kind::CHUNK, 1), (kind::END, 1)] {
+        let server = Scripted::start(move |mut peer: Peer| async move {
+            peer.request().await;
+            peer.say(code, stream_id, &Empty, b"").await;
+            peer.request().await;
+        })
+        .await;
+        let error = in_time(patient(&server).head("k")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionLost);
+        assert!(error.message().contains("(Protocol)"), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_body_without_sums_or_with_wrong_ones_is_no_body() {
     let wrong = |head: Head| (head, ErrorKind::ChecksumMismatch);
@@ -332,6 +400,41 @@ async fn silence_has_an_end() {
     let bucket = patient(&server);
     let get = async { bucket.get("k").timeout(2 * PATIENCE).await };
     assert_eq!(in_time(get).await.unwrap_err().kind(), ErrorKind::Timeout);
+}
+
+/// What was given up was forgotten at once, so others took its place: those who gave up again and again piled up requests.
+#[tokio::test]
+async fn requests_that_were_given_up_do_not_pile_up() {
+    let server = Scripted::raw(async |stream: TcpStream| {
+        if let Some(peer) = Peer::proven(stream, 0, 4).await {
+            // It reads nothing.
+            sleep(10 * PATIENCE).await;
+            drop(peer);
+        }
+    })
+    .await;
+    let bucket = client(&server, |config| {
+        config.options.connections_max = 3;
+        config.options.idle_timeout = 10 * PATIENCE;
+        config.options.pool_timeout = PATIENCE / 10;
+    });
+    let before = memory("self");
+    let body = Bytes::from(vec![7; 256 << 10]);
+    let mut kinds = Vec::new();
+    for _ in 0..400 {
+        let put = bucket
+            .put("k", body.clone())
+            .timeout(Duration::from_millis(5));
+        kinds.push(in_time(async { put.await }).await.unwrap_err().kind());
+    }
+    assert!(kinds.iter().all(|kind| *kind == ErrorKind::Timeout));
+    assert!(
+        memory("self") < before + (16 << 20),
+        "{}",
+        memory("self") - before
+    );
+    let error = in_time(bucket.head("k")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PoolTimeout, "{error}");
 }
 
 // Going away.
