@@ -16,7 +16,7 @@ use jay_wire::{
 };
 use tokio::{
     io::{AsyncWriteExt, ReadHalf, WriteHalf},
-    time::{Instant, timeout},
+    time::timeout,
 };
 
 use crate::{
@@ -34,8 +34,6 @@ pub(crate) struct Bulk {
     input: BytesMut,
     last_stream: u32,
     idle_timeout: Duration,
-    /// When it was given back.
-    pub(crate) idle_since: Instant,
     /// Something was begun that has not ended: it is of no use to anybody else.
     is_dirty: bool,
     is_leaving: bool,
@@ -56,15 +54,19 @@ impl Bulk {
             input: BytesMut::new(),
             last_stream: 0,
             idle_timeout,
-            idle_since: Instant::now(),
             is_dirty: false,
             is_leaving: false,
         }
     }
 
-    /// Whether another request may be sent.
+    /// Whether another request may be sent: all is said that was due, and nothing else.
     pub(crate) fn is_reusable(&self) -> bool {
-        !self.is_dirty && !self.is_leaving
+        !self.is_dirty && !self.is_leaving && self.input.is_empty()
+    }
+
+    /// Until it has ended while nobody uses it: nothing is due then, so whatever comes is its end.
+    pub(crate) async fn ended(&mut self) {
+        let _ = fill(&mut self.reading, &mut self.input).await;
     }
 
     /// Sends a request without a body, or with a short one, and reads the beginning of its answer.

@@ -161,6 +161,23 @@ async fn a_server_without_the_secret_gets_no_request() {
     assert!(error.message().contains("has not proven"), "{error}");
 }
 
+/// Each of a crowd dialled for itself, one behind the other: the last one waited for all of them.
+#[tokio::test]
+async fn a_crowd_before_a_server_that_says_nothing() {
+    let server = Scripted::raw(|mut stream: TcpStream| async move {
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    })
+    .await;
+    let bucket = patient(&server);
+    let began = Instant::now();
+    let heads = join_all((0..50).map(|_| bucket.head("k"))).await;
+    assert!(began.elapsed() < 3 * PATIENCE, "{:?}", began.elapsed());
+    for head in heads {
+        assert_eq!(head.unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+    assert_eq!(server.accepted(), 1);
+}
+
 // Shared connections.
 
 #[tokio::test]
@@ -748,6 +765,30 @@ async fn pings_are_answered_in_mid_upload() {
     let bucket = patient(&server);
     let put = bucket.put("k", Body::from_stream(pieces, None));
     in_time(async { put.await }).await.unwrap();
+}
+
+/// A lane that the server has ended lay in the pool until a request was lost on it.
+#[tokio::test]
+async fn a_lane_that_has_ended_is_not_used_again() {
+    let server = Scripted::start(async |mut peer: Peer| {
+        let put = peer.request().await.unwrap();
+        while peer.frame().await.unwrap().code != kind::END {}
+        peer.answer(&put, &Stored::default()).await;
+        match peer.number % 2 {
+            0 => peer.leave(put.stream_id, None).await,
+            _ => drop(peer.stream.shutdown().await),
+        }
+        assert!(peer.frame().await.is_none());
+    })
+    .await;
+    let bucket = patient(&server);
+    for _ in 0..4 {
+        in_time(async { bucket.put("k", long_body()).await })
+            .await
+            .unwrap();
+        sleep(PATIENCE / 10).await;
+    }
+    assert_eq!(server.accepted(), 4);
 }
 
 #[tokio::test]
