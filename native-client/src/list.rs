@@ -6,7 +6,7 @@ use jay_wire::list::ListObjects;
 use crate::{
     bucket::Bucket,
     core::CallOptions,
-    error::Result,
+    error::{Error, Result},
     model::{ListPage, ObjectMeta},
     retry::Safety,
 };
@@ -97,6 +97,9 @@ impl List {
             object.key = bucket.short(object.key);
             object
         });
+        if told.is_truncated && told.next_start_after <= self.asked.start_after {
+            return Err(turns_in_circles());
+        }
         let next = told
             .is_truncated
             .then(|| bucket.short(told.next_start_after));
@@ -129,4 +132,9 @@ impl List {
             .map_ok(|page| stream::iter(page.objects.into_iter().map(Ok)))
             .try_flatten()
     }
+}
+
+/// A page that does not say where to go on would be asked for for ever.
+pub(crate) fn turns_in_circles() -> Error {
+    Error::protocol("A page ends where it began, and says that more follows.")
 }

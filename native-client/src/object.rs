@@ -19,6 +19,7 @@ use crate::{
     bucket::Bucket,
     core::CallOptions,
     error::{Error, ErrorKind, Result},
+    list::turns_in_circles,
     model::{Checksum, ContentHeaders, ObjectMeta, PutResult, tags_from, tags_to},
     reader::GetObject,
     retry::Safety,
@@ -288,6 +289,9 @@ impl Bucket {
             deleted += told.deleted;
             if !told.is_truncated {
                 return Ok(deleted);
+            }
+            if told.next_start_after <= asked.start_after {
+                return Err(turns_in_circles());
             }
             start_after = told.next_start_after;
         }

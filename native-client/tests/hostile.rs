@@ -847,3 +847,71 @@ async fn ranges_without_end() {
     assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
     assert!(memory("self") < before + (32 << 20));
 }
+
+// Pages.
+
+/// A page whose next one is itself was asked for for ever, and all that came was kept.
+#[tokio::test]
+async fn pages_that_turn_in_circles() {
+    let server = Scripted::start(async |mut peer: Peer| {
+        while let Some(asked) = peer.request().await {
+            match asked.code {
+                ListObjects::CODE => {
+                    let page = ObjectPage {
+                        objects: vec![ObjectEntry {
+                            key: "a".to_owned(),
+                            ..ObjectEntry::default()
+                        }],
+                        is_truncated: true,
+                        next_start_after: "a".to_owned(),
+                        ..ObjectPage::default()
+                    };
+                    peer.answer(&asked, &page).await;
+                }
+                ListParts::CODE => {
+                    let parts = vec![PartEntry {
+                        part_number: 1,
+                        ..PartEntry::default()
+                    }];
+                    let is_truncated = true;
+                    peer.answer(
+                        &asked,
+                        &PartList {
+                            parts,
+                            is_truncated,
+                        },
+                    )
+                    .await;
+                }
+                DeletePrefix::CODE => {
+                    let told = DeletedPrefix {
+                        is_truncated: true,
+                        ..DeletedPrefix::default()
+                    };
+                    peer.answer(&asked, &told).await;
+                }
+                Ping::CODE => peer.answer(&asked, &Empty).await,
+                _ => {
+                    let told = jay_wire::multipart::UploadPage {
+                        is_truncated: true,
+                        ..Default::default()
+                    };
+                    peer.answer(&asked, &told).await;
+                }
+            }
+        }
+    })
+    .await;
+    let bucket = patient(&server);
+    let listed: Result<Vec<_>, Error> = in_time(bucket.list("").objects().try_collect()).await;
+    let upload = bucket.multipart("k", "id");
+    for error in [
+        listed.unwrap_err(),
+        in_time(bucket.list_dir("")).await.unwrap_err(),
+        in_time(bucket.delete_prefix("")).await.unwrap_err(),
+        in_time(upload.list_parts()).await.unwrap_err(),
+        in_time(bucket.list_multiparts("")).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+    }
+}
