@@ -15,6 +15,7 @@ import anycrc
 
 MAGIC = b"JAY\0"
 HEADER = struct.Struct(">BIIQ")
+HEAD_BYTES = HEADER.size + 8
 OPERATIONS = {
     "CreateBucket": 0x01, "DeleteBucket": 0x02, "HeadBucket": 0x03, "ListBuckets": 0x04,
     "PutObject": 0x10, "GetObject": 0x11, "HeadObject": 0x12, "DeleteObject": 0x13, "ListObjects": 0x14, "CopyObject": 0x15,
@@ -98,7 +99,13 @@ def sums(data: bytes) -> list[bytes]:
 def frame(code: str | int, metadata: bytes | dict = b"", data: bytes = b"", stream: int = 0, data_len: int | None = None) -> bytes:
     metadata = encode(metadata)
     length = len(data) if data_len is None else data_len
-    return HEADER.pack(OPERATIONS.get(code, code), stream, len(metadata), length) + metadata + data
+    return head(OPERATIONS.get(code, code), stream, len(metadata), length, CRC32C.calc(metadata)) + metadata + data
+
+
+def head(code: int, stream: int, meta_len: int, data_len: int, metadata_sum: int) -> bytes:
+    """What stands before the metadata of a frame, with its own sum behind it."""
+    summed = HEADER.pack(code, stream, meta_len, data_len) + u32(metadata_sum)
+    return summed + u32(CRC32C.calc(summed))
 
 
 def whole(data: bytes, **wrong) -> dict:
@@ -217,8 +224,11 @@ class NativeV2:
         return bytes(found)
 
     def frame(self) -> Frame:
-        code, stream, meta_len, data_len = HEADER.unpack(self.read(HEADER.size))
-        return Frame(code, stream, self.read(meta_len), self.read(data_len))
+        told = self.read(HEAD_BYTES)
+        code, stream, meta_len, data_len = HEADER.unpack_from(told)
+        metadata = self.read(meta_len)
+        assert told == head(code, stream, meta_len, data_len, CRC32C.calc(metadata)), told
+        return Frame(code, stream, metadata, self.read(data_len))
 
     def ask(self, operation: str | int, asked: dict, data: bytes | None = None, call: dict | None = None) -> Frame:
         """Asks and waits for the answer, to this and nothing else."""

@@ -6,8 +6,7 @@ pub(crate) mod v1;
 use std::{
     future::Future,
     io,
-    pin::Pin,
-    task::{Context, Waker},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -16,17 +15,20 @@ use jay_wire::{
     Tagged,
     body::{self, CHUNK_BYTES_MAX, Crc64},
     call::{self, Chunk, End},
-    v2::{self, kind},
+    v2::{self, Frame, Status, kind},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf},
-    time::{Instant, timeout},
+    io::{AsyncWriteExt, ReadHalf, WriteHalf},
+    time::timeout,
 };
 
 use crate::{
-    connection::{Dialed, Frame, Io, fill, take_frame},
+    connection::{Dialed, Io, fill, is_behind},
     error::{Error, ErrorKind, Result},
 };
+
+/// Most pings that wait to be answered while a body is being sent.
+const PINGS_MAX: usize = 64;
 
 /// See the module.
 pub(crate) struct Bulk {
@@ -35,8 +37,6 @@ pub(crate) struct Bulk {
     input: BytesMut,
     last_stream: u32,
     idle_timeout: Duration,
-    /// When it was given back.
-    pub(crate) idle_since: Instant,
     /// Something was begun that has not ended: it is of no use to anybody else.
     is_dirty: bool,
     is_leaving: bool,
@@ -57,26 +57,19 @@ impl Bulk {
             input: BytesMut::new(),
             last_stream: 0,
             idle_timeout,
-            idle_since: Instant::now(),
             is_dirty: false,
             is_leaving: false,
         }
     }
 
-    /// Whether another request may be sent.
+    /// Whether another request may be sent: all is said that was due, and nothing else.
     pub(crate) fn is_reusable(&self) -> bool {
-        !self.is_dirty && !self.is_leaving
+        !self.is_dirty && !self.is_leaving && self.input.is_empty()
     }
 
-    /// Whether nothing has come since it was given back: neither its end nor a word that nobody has asked for.
-    pub(crate) fn is_quiet(&mut self) -> bool {
-        let mut byte = [0];
-        let mut cx = Context::from_waker(Waker::noop());
-        let reading = Pin::new(&mut self.reading);
-        self.input.is_empty()
-            && reading
-                .poll_read(&mut cx, &mut ReadBuf::new(&mut byte))
-                .is_pending()
+    /// Until it has ended while nobody uses it: nothing is due then, so whatever comes is its end.
+    pub(crate) async fn ended(&mut self) {
+        let _ = fill(&mut self.reading, &mut self.input).await;
     }
 
     /// Sends a request without a body, or with a short one, and reads the beginning of its answer.
@@ -104,16 +97,24 @@ impl Bulk {
         let stream_id = self.last_stream;
         let mut request = BytesMut::new();
         v2::frame(code, stream_id, metadata, 0, &mut request)?;
-        let Self {
-            reading,
-            writing,
-            input,
-            idle_timeout,
-            ..
-        } = self;
+        let pings = Pings::default();
         let sent = {
-            let sending = send_body(writing, request, stream_id, source, progress, *idle_timeout);
-            let refused = early_frame(reading, input, stream_id);
+            let Self {
+                reading,
+                writing,
+                input,
+                idle_timeout,
+                is_leaving,
+                ..
+            } = self;
+            let mut sending = Sending {
+                writing,
+                stream_id,
+                pings: &pings,
+                idle_timeout: *idle_timeout,
+            };
+            let sending = sending.body(request, source, progress);
+            let refused = early_frame(reading, input, stream_id, &pings, is_leaving);
             tokio::select! {
                 biased;
                 frame = refused => Err(frame),
@@ -130,9 +131,14 @@ impl Bulk {
                 Err(error)
             }
             Err(frame) => {
-                let frame = frame?;
                 // Half a frame may be on its way: what follows would be taken for the rest of it.
-                Ok(frame)
+                let frame = frame?;
+                match frame.code == Status::Ok as u8 {
+                    true => Err(Error::protocol(
+                        "The server says that it is done before it has the whole body.",
+                    )),
+                    false => Ok(frame),
+                }
             }
         }
     }
@@ -152,7 +158,7 @@ impl Bulk {
         loop {
             let frame = self.frame().await?;
             match frame.code {
-                kind::GO_AWAY => return Err(gone(&frame)?),
+                kind::GO_AWAY => leaves(&frame, self.last_stream, &mut self.is_leaving)?,
                 _ if frame.stream_id == self.last_stream => return Ok(frame),
                 _ => {}
             }
@@ -170,14 +176,17 @@ impl Bulk {
             let frame = self.frame().await?;
             match frame.code {
                 kind::CHUNK if frame.stream_id == self.last_stream => {
-                    let head = Chunk::from_metadata(&frame.metadata)?;
+                    let head = Chunk::from_metadata(frame.metadata()?)?;
+                    if frame.data.is_empty() {
+                        return Err(Error::protocol("A chunk has nothing in it."));
+                    }
                     if verify {
                         body::check(&frame.data, &head.sums)?;
                     }
                     return Ok(Piece::Chunk(frame.data));
                 }
                 kind::END if frame.stream_id == self.last_stream => {
-                    return Ok(Piece::End(End::from_metadata(&frame.metadata)?));
+                    return Ok(Piece::End(End::from_metadata(frame.metadata()?)?));
                 }
                 kind::GO_AWAY => self.is_leaving = true,
                 _ if frame.stream_id == self.last_stream => {
@@ -193,7 +202,7 @@ impl Bulk {
     /// The next frame that is no ping.
     async fn frame(&mut self) -> Result<Frame> {
         loop {
-            if let Some(frame) = take_frame(&mut self.input)? {
+            if let Some(frame) = Frame::take(&mut self.input)? {
                 match frame.code {
                     kind::PING => {
                         let mut pong = BytesMut::new();
@@ -234,12 +243,18 @@ fn silent(patience: Duration) -> Error {
     Error::new(ErrorKind::Timeout, message)
 }
 
-fn gone(frame: &Frame) -> Result<Error> {
-    let word = call::GoAway::from_metadata(&frame.metadata)?;
-    Ok(match word.failure {
+/// The server leaves: an error for a request that it has not begun with and never will; it answers all others.
+fn leaves(frame: &Frame, stream_id: u32, is_leaving: &mut bool) -> Result<()> {
+    *is_leaving = true;
+    let word = call::GoAway::from_metadata(frame.metadata()?)?;
+    if !is_behind(stream_id, frame.stream_id) {
+        return Ok(());
+    }
+    let error = match word.failure {
         None => Error::new(ErrorKind::Unavailable, "The server is about to leave."),
         Some(failure) => Error::of_server(failure, String::new()),
-    })
+    };
+    Err(error.undone())
 }
 
 async fn write(
@@ -260,34 +275,62 @@ async fn write(
     writing.flush().await.map_err(Error::lost)
 }
 
-async fn send_body(
-    writing: &mut WriteHalf<Box<dyn Io>>,
-    request: BytesMut,
-    stream_id: u32,
-    source: &mut impl Source,
-    progress: &mut (dyn FnMut(u64) + Send),
-    idle_timeout: Duration,
-) -> Result<()> {
-    let mut frame = request;
-    let (mut size, mut crc64) = (0, Crc64::default());
-    while let Some(mut bytes) = source.next().await? {
-        while !bytes.is_empty() {
-            let data = bytes.split_to(bytes.len().min(CHUNK_BYTES_MAX));
-            let head = Chunk::of(&data).to_metadata()?;
-            v2::frame(kind::CHUNK, stream_id, &head, data.len(), &mut frame)?;
-            crc64.update(&data);
-            size += data.len() as u64;
-            write(writing, &mut frame.split().chain(data), idle_timeout).await?;
-            progress(size);
-        }
+/// Pings that came while a body was being sent, to be answered between two of its pieces.
+#[derive(Default)]
+struct Pings(Mutex<Vec<u32>>);
+
+impl Pings {
+    fn lock(&self) -> MutexGuard<'_, Vec<u32>> {
+        // A panic cannot leave a list half-changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    let end = End {
-        size,
-        crc64: crc64.value(),
-        failure: None,
-    };
-    v2::frame(kind::END, stream_id, &end.to_metadata()?, 0, &mut frame)?;
-    write(writing, &mut frame, idle_timeout).await
+}
+
+/// A body on its way to the server.
+struct Sending<'a> {
+    writing: &'a mut WriteHalf<Box<dyn Io>>,
+    stream_id: u32,
+    pings: &'a Pings,
+    idle_timeout: Duration,
+}
+
+impl Sending<'_> {
+    /// Sends a request, its body and the end of that.
+    async fn body(
+        &mut self,
+        request: BytesMut,
+        source: &mut impl Source,
+        progress: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<()> {
+        let mut frame = request;
+        let (mut size, mut crc64) = (0, Crc64::default());
+        while let Some(mut bytes) = source.next().await? {
+            while !bytes.is_empty() {
+                let data = bytes.split_to(bytes.len().min(CHUNK_BYTES_MAX));
+                let head = Chunk::of(&data).to_metadata()?;
+                v2::frame(kind::CHUNK, self.stream_id, &head, data.len(), &mut frame)?;
+                crc64.update(&data);
+                size += data.len() as u64;
+                self.send(&mut frame.split().chain(data)).await?;
+                progress(size);
+                for ping in std::mem::take(&mut *self.pings.lock()) {
+                    v2::frame(kind::PONG, ping, &[], 0, &mut frame)?;
+                }
+            }
+        }
+        let end = End {
+            size,
+            crc64: crc64.value(),
+            failure: None,
+        };
+        let end = end.to_metadata()?;
+        v2::frame(kind::END, self.stream_id, &end, 0, &mut frame)?;
+        self.send(&mut frame).await
+    }
+
+    async fn send(&mut self, bytes: &mut (impl Buf + Send)) -> Result<()> {
+        write(self.writing, bytes, self.idle_timeout).await
+    }
 }
 
 /// An answer that comes while its request is still being sent.
@@ -295,11 +338,20 @@ async fn early_frame(
     reading: &mut ReadHalf<Box<dyn Io>>,
     input: &mut BytesMut,
     stream_id: u32,
+    pings: &Pings,
+    is_leaving: &mut bool,
 ) -> Result<Frame> {
     loop {
-        while let Some(frame) = take_frame(input)? {
+        while let Some(frame) = Frame::take(input)? {
             match frame.code {
-                kind::GO_AWAY => return Err(gone(&frame)?),
+                kind::GO_AWAY => leaves(&frame, stream_id, is_leaving)?,
+                kind::PING => {
+                    let mut pings = pings.lock();
+                    if pings.len() < PINGS_MAX {
+                        pings.push(frame.stream_id);
+                    }
+                }
+                kind::PONG => {}
                 _ if frame.stream_id == stream_id => return Ok(frame),
                 _ => {}
             }

@@ -5,7 +5,6 @@ use std::{io, sync::Arc};
 use bytes::BytesMut;
 use jay_wire::{
     Tagged,
-    frame::HEADER_BYTES,
     handshake::{Credentials, WELCOME_BYTES, Welcome},
     v2::{
         self, ClientHello, EXPORTER_LABEL, PREFIX_BYTES, PROOF_BYTES, Prefix, ProofKey,
@@ -230,30 +229,18 @@ pub(crate) async fn fill(
     }
 }
 
-/// Takes a frame off the front, once all of it has come.
-pub(crate) fn take_frame(input: &mut BytesMut) -> Result<Option<Frame>> {
-    let Some(first) = input.first_chunk::<HEADER_BYTES>() else {
-        return Ok(None);
-    };
-    let header = v2::header(first)?;
-    let (metadata, data) = (header.metadata_bytes as usize, header.data_bytes as usize);
-    if input.len() < HEADER_BYTES + metadata + data {
-        return Ok(None);
-    }
-    let _ = input.split_to(HEADER_BYTES);
-    Ok(Some(Frame {
-        code: header.code,
-        stream_id: header.stream_id,
-        metadata: input.split_to(metadata).freeze(),
-        data: input.split_to(data).freeze(),
-    }))
+/// Whether a stream comes behind another one; their ids begin again when all were used.
+pub(crate) fn is_behind(id: u32, other: u32) -> bool {
+    id.wrapping_sub(other).cast_signed() > 0
 }
 
-/// A frame that has come.
-#[derive(Debug)]
-pub(crate) struct Frame {
-    pub(crate) code: u8,
-    pub(crate) stream_id: u32,
-    pub(crate) metadata: bytes::Bytes,
-    pub(crate) data: bytes::Bytes,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_come_behind_others_also_where_their_ids_begin_again() {
+        assert!(is_behind(2, 1) && !is_behind(1, 1) && !is_behind(1, 2));
+        assert!(is_behind(0, u32::MAX) && is_behind(5, u32::MAX - 5) && !is_behind(u32::MAX, 3));
+    }
 }

@@ -10,7 +10,7 @@ use jay_wire::{
     call,
     object::Stored,
     server::{OpenSession, SessionInfo},
-    v2::Status,
+    v2::{Frame, Status},
 };
 use tracing::{Instrument, Span};
 
@@ -18,7 +18,6 @@ use crate::{
     body::{Body, Pieces},
     bulk::Piece,
     config::Config,
-    connection::Frame,
     error::{Error, ErrorKind, Result},
     pool::{Lane, Pool, Way},
     retry::{Attempts, Budget, Safety},
@@ -187,6 +186,36 @@ impl Core {
         Ok(error)
     }
 
+    /// Asks something whose answer has a body, and takes that into memory: no more than `most` bytes of it.
+    pub(crate) async fn read_all<O: Operation + Sync>(
+        &self,
+        asked: &O,
+        most: u64,
+        options: &CallOptions,
+    ) -> Result<(O::Answer, Bytes)> {
+        let work = async {
+            let metadata = match self.is_v1() {
+                true => v1::request(asked, options)?,
+                false => call::request(asked, &options.envelope(None))?,
+            };
+            let (mut attempts, _) = self.begin(Safety::Repeatable).await?;
+            loop {
+                let once = async {
+                    let response = self.read_once::<O>(&metadata).await?;
+                    Ok((response.told, response.body.all(most).await?))
+                };
+                match once.await {
+                    Ok(all) => return Ok(all),
+                    Err(error) => attempts.pause(error).await?,
+                }
+            }
+        };
+        within(options.timeout, work)
+            .instrument(span(asked, options))
+            .await
+            .map_err(|error| error.about(O::NAME, asked.resource()))
+    }
+
     async fn read_once<O: Operation>(&self, metadata: &[u8]) -> Result<Response<O::Answer>> {
         if self.is_v1() {
             return self.read_v1::<O>(metadata).await;
@@ -232,9 +261,18 @@ impl Core {
     }
 
     fn whole(&self, reply: Reply, data: Bytes) -> Result<Incoming> {
-        let Some(head) = reply.body.filter(|_| self.config().options.verify) else {
-            return Ok(Incoming::Whole(data, None));
+        let Some(head) = reply.body else {
+            return match data.is_empty() {
+                true => Ok(Incoming::Whole(data, None)),
+                false => Err(Error::protocol("A body has no sums.")),
+            };
         };
+        if head.follows {
+            return Err(Error::protocol("A body follows where none can."));
+        }
+        if !self.config().options.verify {
+            return Ok(Incoming::Whole(data, None));
+        }
         head.check(&data)?;
         Ok(Incoming::Whole(data, head.crc64))
     }
@@ -325,12 +363,12 @@ impl Core {
 fn parsed<O: Operation>(frame: &Frame) -> Result<(O::Answer, Reply)> {
     match Status::of_code(frame.code) {
         Some(Status::Ok) => {
-            let reply = Reply::from_metadata(&frame.metadata)?;
-            Ok((O::Answer::from_metadata(&frame.metadata)?, reply))
+            let reply = Reply::from_metadata(frame.metadata()?)?;
+            Ok((O::Answer::from_metadata(frame.metadata()?)?, reply))
         }
         Some(Status::Failed) => {
-            let reply = Reply::from_metadata(&frame.metadata)?;
-            let failure = Failure::from_metadata(&frame.metadata)?;
+            let reply = Reply::from_metadata(frame.metadata()?)?;
+            let failure = Failure::from_metadata(frame.metadata()?)?;
             Err(Error::of_server(failure, reply.request_id))
         }
         Some(Status::UseBulk) => Err(Error::protocol(
@@ -381,6 +419,16 @@ impl Incoming {
             Self::Whole(_, crc64) => *crc64,
             Self::Following(download) => download.verify.then(|| download.crc64.value()),
             Self::Raw(_) => None,
+        }
+    }
+
+    /// Whether its end has come, right or wrong.
+    pub(crate) fn has_ended(&self) -> bool {
+        match self {
+            Self::Whole(..) => true,
+            Self::Following(download) => download.is_over,
+            // What comes last is held against the sum of all of it.
+            Self::Raw(_) => false,
         }
     }
 

@@ -89,6 +89,14 @@ impl Error {
         Self::new(ErrorKind::Protocol, message)
     }
 
+    /// The same for another request that met it.
+    pub(crate) fn same(&self) -> Self {
+        let mut same = Self::new(self.kind(), self.message());
+        same.0.retry_after = self.0.retry_after;
+        same.0.is_undone = self.0.is_undone;
+        same
+    }
+
     pub(crate) fn about(
         mut self,
         operation: &'static str,

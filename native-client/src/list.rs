@@ -6,7 +6,7 @@ use jay_wire::list::ListObjects;
 use crate::{
     bucket::Bucket,
     core::CallOptions,
-    error::Result,
+    error::{Error, Result},
     model::{ListPage, ObjectMeta},
     retry::Safety,
     v1,
@@ -97,6 +97,9 @@ impl List {
             true => v1::next_start_after(&told),
             false => told.next_start_after.clone(),
         };
+        if told.is_truncated && next <= self.asked.start_after {
+            return Err(turns_in_circles());
+        }
         let next = told.is_truncated.then(|| bucket.short(next));
         let objects = told.objects.into_iter().map(|entry| {
             let mut object = ObjectMeta::of_entry(entry);
@@ -132,4 +135,9 @@ impl List {
             .map_ok(|page| stream::iter(page.objects.into_iter().map(Ok)))
             .try_flatten()
     }
+}
+
+/// A page that does not say where to go on would be asked for for ever.
+pub(crate) fn turns_in_circles() -> Error {
+    Error::protocol("A page ends where it began, and says that more follows.")
 }

@@ -7,6 +7,7 @@ use crate::{
     bucket::Bucket,
     core::CallOptions,
     error::Result,
+    list::turns_in_circles,
     model::{PartInfo, PutResult, UploadInfo},
     retry::Safety,
 };
@@ -67,8 +68,13 @@ impl Bucket {
             if !page.is_truncated {
                 return Ok(found);
             }
-            asked.key_marker = page.next_key_marker;
-            asked.upload_id_marker = page.next_upload_id_marker;
+            let (key, upload) = (page.next_key_marker, page.next_upload_id_marker);
+            // Uploads of one key come in an order that only the server knows.
+            let is_same = (&key, &upload) == (&asked.key_marker, &asked.upload_id_marker);
+            if is_same || key < asked.key_marker {
+                return Err(turns_in_circles());
+            }
+            (asked.key_marker, asked.upload_id_marker) = (key, upload);
         }
     }
 }
@@ -145,10 +151,14 @@ impl Upload {
                 .ask(&asked, Safety::Repeatable, &CallOptions::default())
                 .await?;
             found.extend(page.parts.into_iter().map(PartInfo::from));
-            match found.last() {
-                Some(last) if page.is_truncated => asked.after = last.part_number,
-                _ => return Ok(found),
+            if !page.is_truncated {
+                return Ok(found);
             }
+            let last = found.last().map_or(0, |part| part.part_number);
+            if last <= asked.after {
+                return Err(turns_in_circles());
+            }
+            asked.after = last;
         }
     }
 

@@ -19,6 +19,7 @@ use crate::{
     bucket::Bucket,
     core::CallOptions,
     error::{Error, ErrorKind, Result},
+    list::turns_in_circles,
     model::{Checksum, ContentHeaders, ObjectMeta, PutResult, tags_from, tags_to},
     reader::GetObject,
     retry::Safety,
@@ -112,21 +113,31 @@ impl Bucket {
                     ..object::ReadConditions::default()
                 },
             };
-            let response = self
+            let wanted: Vec<u64> = ranges
+                .iter()
+                .map(|range| range.end.saturating_sub(range.start))
+                .collect();
+            let sum = |lengths: &[u64]| lengths.iter().copied().fold(0, u64::saturating_add);
+            let (told, mut all) = self
                 .core
-                .read(&asked, Safety::Repeatable, &CallOptions::default())
+                .read_all(&asked, sum(&wanted), &CallOptions::default())
                 .await?;
-            let mut all = response.body.all().await?;
-            for length in response.told.lengths {
-                let length = usize::try_from(length).unwrap_or(usize::MAX);
-                if length > all.len() {
-                    return Err(Error::protocol(
-                        "The ranges are shorter than they are told to be.",
-                    ));
-                }
-                found.push(all.split_to(length));
+            let is_right = told.lengths.len() == wanted.len()
+                && told
+                    .lengths
+                    .iter()
+                    .zip(&wanted)
+                    .all(|(told, wanted)| told <= wanted)
+                && sum(&told.lengths) == all.len() as u64;
+            if !is_right {
+                return Err(Error::protocol(
+                    "The server answers with other ranges than were asked for.",
+                ));
             }
-            etag = Some(response.told.object.etag);
+            for length in told.lengths {
+                found.push(all.split_to(length as usize));
+            }
+            etag = Some(told.object.etag);
         }
         Ok(found)
     }
@@ -288,6 +299,9 @@ impl Bucket {
             deleted += told.deleted;
             if !told.is_truncated {
                 return Ok(deleted);
+            }
+            if told.next_start_after <= asked.start_after {
+                return Err(turns_in_circles());
             }
             start_after = told.next_start_after;
         }
@@ -668,16 +682,17 @@ fn moment(time: SystemTime) -> Time {
 }
 
 impl crate::core::Incoming {
-    /// All of it.
-    pub(crate) async fn all(mut self) -> Result<Bytes> {
-        let first = self.next().await?.unwrap_or_default();
-        let Some(second) = self.next().await? else {
-            return Ok(first);
-        };
-        let mut all = BytesMut::from(first);
-        all.extend_from_slice(&second);
+    /// All of it; more than `most` bytes are an error, and never in memory.
+    pub(crate) async fn all(mut self, most: u64) -> Result<Bytes> {
+        let mut all = BytesMut::new();
         while let Some(bytes) = self.next().await? {
-            all.extend_from_slice(&bytes);
+            if (all.len() + bytes.len()) as u64 > most {
+                return Err(Error::protocol("More has come than was asked for."));
+            }
+            match all.is_empty() {
+                true => all = BytesMut::from(bytes),
+                false => all.extend_from_slice(&bytes),
+            }
         }
         Ok(all.freeze())
     }

@@ -3,14 +3,15 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use tokio::{
-    sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    runtime::Handle,
+    sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, oneshot},
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -41,13 +42,18 @@ pub(crate) struct Pool {
     address: AtomicUsize,
     shared: Mutex<Vec<Shared>>,
     shared_max: usize,
-    /// Held while a shared connection is being made, so that a crowd makes one and not one each.
-    making: AsyncMutex<()>,
-    idle: Mutex<Vec<Bulk>>,
+    /// Held while a shared connection is being made, so that a crowd makes one and not one each; and why that failed last.
+    making: AsyncMutex<Option<Error>>,
+    /// How often it has failed.
+    failures: AtomicU64,
+    idle: Mutex<Vec<Kept>>,
     up: Arc<Semaphore>,
     down: Arc<Semaphore>,
     is_closed: AtomicBool,
 }
+
+/// How a lane that nobody uses is asked for; who keeps it is gone when it has ended.
+type Kept = oneshot::Sender<oneshot::Sender<Bulk>>;
 
 /// A lane, for as long as somebody uses it.
 pub(crate) struct Lane {
@@ -67,7 +73,8 @@ impl Pool {
             address: AtomicUsize::new(0),
             shared: Mutex::default(),
             shared_max,
-            making: AsyncMutex::new(()),
+            making: AsyncMutex::default(),
+            failures: AtomicU64::new(0),
             idle: Mutex::default(),
             up: Arc::new(Semaphore::new(up)),
             down: Arc::new(Semaphore::new(all - shared_max - up)),
@@ -84,13 +91,22 @@ impl Pool {
         if let Some(shared) = self.ready()? {
             return Ok(shared);
         }
-        let _turn = self.making.lock().await;
-        // Somebody else has made one meanwhile.
+        let failures = self.failures.load(Ordering::SeqCst);
+        let mut failed = self.making.lock().await;
+        // Somebody else has made one meanwhile, or has found that there is none to be had.
         if let Some(shared) = self.ready()? {
             return Ok(shared);
         }
-        let dialed = self.dial(false).await?;
-        let shared = Shared::start(dialed, self.config().options.idle_timeout);
+        if let Some(failed) = &*failed
+            && self.failures.load(Ordering::SeqCst) != failures
+        {
+            return Err(failed.same());
+        }
+        let dialed = self.dial(false).await.inspect_err(|error| {
+            self.failures.fetch_add(1, Ordering::SeqCst);
+            *failed = Some(error.same());
+        })?;
+        let shared = Shared::start(dialed, &self.config().options);
         let mut all = lock(&self.shared);
         self.must_be_open()?;
         all.push(shared.clone());
@@ -125,7 +141,7 @@ impl Pool {
         })?;
         let place = place.map_err(|_| closed())?;
         self.must_be_open()?;
-        let bulk = match self.kept() {
+        let bulk = match self.kept().await {
             Some(bulk) => bulk,
             None => Bulk::new(self.dial(true).await?, self.config().options.idle_timeout),
         };
@@ -136,11 +152,39 @@ impl Pool {
         })
     }
 
-    /// The lane that was given back last, unless it was too long ago, or its server has left.
-    fn kept(&self) -> Option<Bulk> {
+    /// The lane that was given back last and has not ended since.
+    async fn kept(&self) -> Option<Bulk> {
+        loop {
+            let kept = lock(&self.idle).pop()?;
+            let (give, given) = oneshot::channel();
+            if kept.send(give).is_ok()
+                && let Ok(bulk) = given.await
+            {
+                return Some(bulk);
+            }
+        }
+    }
+
+    /// Keeps a lane for whoever needs one next, but not for too long, nor when the server has ended it: nobody would notice
+    /// before a request is lost on it.
+    fn keep(&self, mut bulk: Bulk) {
+        // Whoever drops it without a runtime needs no more of it.
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let (kept, mut wanted) = oneshot::channel::<oneshot::Sender<Bulk>>();
         let mut idle = lock(&self.idle);
-        idle.retain(|bulk| bulk.idle_since.elapsed() < IDLE_MAX);
-        std::iter::from_fn(|| idle.pop()).find_map(|mut bulk| bulk.is_quiet().then_some(bulk))
+        idle.retain(|kept| !kept.is_closed());
+        idle.push(kept);
+        runtime.spawn(async move {
+            tokio::select! {
+                wanted = &mut wanted => if let Ok(give) = wanted {
+                    let _ = give.send(bulk);
+                },
+                () = bulk.ended() => {}
+                () = sleep(IDLE_MAX) => {}
+            }
+        });
     }
 
     /// Connects to the address that answered last, else to the next one that does.
@@ -210,12 +254,11 @@ impl Lane {
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        let Some(mut bulk) = self.bulk.take() else {
+        let Some(bulk) = self.bulk.take() else {
             return;
         };
         if bulk.is_reusable() && self.pool.must_be_open().is_ok() {
-            bulk.idle_since = tokio::time::Instant::now();
-            lock(&self.pool.idle).push(bulk);
+            self.pool.keep(bulk);
         }
     }
 }

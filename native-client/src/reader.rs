@@ -53,6 +53,9 @@ impl fmt::Debug for GetObject {
     }
 }
 
+/// Most bytes for which there is room before any of them has come.
+const CAPACITY_MAX: u64 = 16 << 20;
+
 type Next = (Box<Reading>, Result<Option<Bytes>>);
 
 enum State {
@@ -91,7 +94,11 @@ impl GetObject {
         let (told, body) = (response.told, response.body);
         let start = told.range_start;
         let length = body.size().unwrap_or(told.size.saturating_sub(start));
-        let range = start..start + length;
+        let range = start..start.saturating_add(length);
+        if range.end > told.size || !is_asked_for(&asked, &range, told.size) {
+            return Err(Error::protocol("Other bytes come than were asked for.")
+                .about("GetObject", (Some(&asked.bucket), Some(&asked.key))));
+        }
         let core = &bucket.core;
         // Over version 1 the body is held against another sum as it comes.
         let has_crc64 = range == (0..told.size) && !core.is_v1();
@@ -185,7 +192,8 @@ impl GetObject {
                 Some(_) => Err(Error::protocol("More has come than was told.")),
             };
         }
-        let mut all = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
+        // What is told takes no memory before it comes.
+        let mut all = BytesMut::with_capacity(length.min(CAPACITY_MAX) as usize);
         all.extend_from_slice(&first);
         while let Some(bytes) = self.next_chunk().await? {
             all.extend_from_slice(&bytes);
@@ -264,6 +272,31 @@ impl AsyncRead for ObjectReader {
     }
 }
 
+/// Whether an answer begins and ends where it should; of a part nobody knows before where that is.
+fn is_asked_for(asked: &object::GetObject, range: &Range<u64>, size: u64) -> bool {
+    let expected = match &asked.range {
+        _ if asked.part_number.is_some() => return true,
+        None => 0..size,
+        Some(object::ByteRange {
+            suffix: Some(suffix),
+            ..
+        }) => size.saturating_sub(*suffix)..size,
+        Some(part) => part.start..part.end.unwrap_or(size).min(size),
+    };
+    *range == expected
+}
+
+/// Whether it was the way that failed.
+fn is_broken(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionLost
+            | ErrorKind::Timeout
+            | ErrorKind::Unavailable
+            | ErrorKind::ChecksumMismatch
+    )
+}
+
 impl Reading {
     async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
@@ -280,23 +313,8 @@ impl Reading {
                     }
                     return Ok(Some(bytes));
                 }
-                Ok(None) if self.at < self.end => {
-                    return Err(Error::protocol("Less has come than was told."));
-                }
-                Ok(None) => {
-                    let is_right = self.expected.is_none_or(|sum| sum == self.crc64());
-                    return match is_right {
-                        true => Ok(None),
-                        false => Err(Error::new(
-                            ErrorKind::ChecksumMismatch,
-                            "The body that has come is not the one that was stored.",
-                        )
-                        .about(
-                            "GetObject",
-                            (Some(&self.asked.bucket), Some(&self.asked.key)),
-                        )),
-                    };
-                }
+                Ok(None) => return self.ended(),
+                Err(error) if self.lacks_its_end(&error) => return self.ended(),
                 Err(error) if self.may_resume(&error) => {
                     tracing::debug!(%error, at = self.at, "a GET is taken up again");
                     self.resumed += 1;
@@ -325,21 +343,36 @@ impl Reading {
         (core.config().options.verify && !core.is_v1()).then(|| self.crc64())
     }
 
+    /// Nothing more comes: is what has come all of it?
+    fn ended(&self) -> Result<Option<Bytes>> {
+        if self.at < self.end {
+            return Err(Error::protocol("Less has come than was told."));
+        }
+        let is_right = self.expected.is_none_or(|sum| sum == self.crc64());
+        match is_right {
+            true => Ok(None),
+            false => Err(Error::new(
+                ErrorKind::ChecksumMismatch,
+                "The body that has come is not the one that was stored.",
+            )
+            .about(
+                "GetObject",
+                (Some(&self.asked.bucket), Some(&self.asked.key)),
+            )),
+        }
+    }
+
+    /// All bytes have come and each was checked: the connection broke before the word that there are no more.
+    fn lacks_its_end(&self, error: &Error) -> bool {
+        let has_ended = self.body.as_ref().is_some_and(Incoming::has_ended);
+        is_broken(error) && self.at == self.end && !has_ended
+    }
+
     fn may_resume(&self, error: &Error) -> bool {
-        let is_broken = matches!(
-            error.kind(),
-            ErrorKind::ConnectionLost
-                | ErrorKind::Timeout
-                | ErrorKind::Unavailable
-                | ErrorKind::ChecksumMismatch
-        );
         let core = &self.bucket.core;
+        let retries = core.config().options.retries;
         // Version 1 has neither ranges nor conditions.
-        let has_ranges = !core.is_v1();
-        is_broken
-            && has_ranges
-            && self.at < self.end
-            && self.resumed < core.config().options.retries
+        is_broken(error) && !core.is_v1() && self.at < self.end && self.resumed < retries
     }
 
     /// Asks for what is missing, of the same version.
@@ -363,6 +396,10 @@ impl Reading {
             .core
             .read(&asked, Safety::Repeatable, &self.options)
             .await?;
+        let told = &response.told;
+        if (told.range_start, &told.etag) != (self.at, &self.etag) {
+            return Err(Error::protocol("Other bytes come than were asked for."));
+        }
         self.body = Some(response.body);
         Ok(())
     }

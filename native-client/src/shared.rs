@@ -19,17 +19,18 @@ use bytes::{Buf, Bytes, BytesMut};
 use jay_wire::{
     Tagged,
     call::GoAway,
-    v2::{self, kind},
+    v2::{self, Frame, kind},
 };
 use tokio::{
     io::AsyncWrite,
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-    time::{Instant, Sleep},
+    time::{Instant, Sleep, timeout},
 };
 
 use crate::{
-    connection::{Dialed, Frame, Io, fill, take_frame},
+    connection::{Dialed, Io, fill, is_behind},
     error::{Error, ErrorKind, Result},
+    options::Options,
 };
 
 /// After so long without a byte from a server that owes none it is asked whether it is there.
@@ -43,6 +44,8 @@ struct Link {
     state: Mutex<State>,
     /// Requests that may still be sent before others are answered.
     places: Arc<Semaphore>,
+    /// How long one waits for its place.
+    pool_timeout: Duration,
     inline_bytes_max: u64,
     /// It takes no more requests.
     is_leaving: AtomicBool,
@@ -50,15 +53,25 @@ struct Link {
 
 struct State {
     output: BytesMut,
-    streams: HashMap<u32, oneshot::Sender<Result<Frame>>>,
+    /// Those whose answers have not come.
+    streams: HashMap<u32, Asked>,
     last_stream: u32,
     driver: Option<Waker>,
     is_closed: bool,
 }
 
+/// A request that was sent. It keeps its place until it is answered, as it does at the server, also when it was given up:
+/// else whoever gives up again and again would pile up requests that are never taken.
+struct Asked {
+    /// Who waits for the answer, if somebody still does.
+    give: Option<oneshot::Sender<Result<Frame>>>,
+    _place: OwnedSemaphorePermit,
+}
+
 impl Shared {
     /// Starts the task of a connection. It ends with the connection, or when nobody has a handle on it any more.
-    pub(crate) fn start(dialed: Dialed, idle_timeout: Duration) -> Self {
+    pub(crate) fn start(dialed: Dialed, options: &Options) -> Self {
+        let idle_timeout = options.idle_timeout;
         let streams_max = dialed.server.streams_max.clamp(1, v2::STREAMS_MAX);
         let link = Arc::new(Link {
             state: Mutex::new(State {
@@ -69,6 +82,7 @@ impl Shared {
                 is_closed: false,
             }),
             places: Arc::new(Semaphore::new(streams_max as usize)),
+            pool_timeout: options.pool_timeout,
             inline_bytes_max: dialed.server.inline_bytes_max.into(),
             is_leaving: AtomicBool::new(false),
         });
@@ -107,7 +121,14 @@ impl Shared {
 
     /// Sends a request and waits for its answer. Dropped before, the request is given up.
     pub(crate) async fn ask(&self, code: u8, metadata: &[u8], data: &Bytes) -> Result<Frame> {
-        let place = self.0.places.clone().acquire_owned().await;
+        let patience = self.0.pool_timeout;
+        let place = timeout(patience, self.0.places.clone().acquire_owned()).await;
+        let place = place.map_err(|_| {
+            let message = format!(
+                "So many requests were under way that there was no place for {patience:?}."
+            );
+            Error::new(ErrorKind::PoolTimeout, message).undone()
+        })?;
         let place = place.map_err(|_| closed().undone())?;
         let waiting = self.send(code, metadata, data, place)?;
         waiting.answer().await
@@ -125,17 +146,19 @@ impl Shared {
         if state.is_closed || !self.is_open() {
             return Err(closed().undone());
         }
-        state.last_stream = state.last_stream.wrapping_add(1);
-        let stream_id = state.last_stream;
+        let stream_id = state.next_stream();
         v2::frame(code, stream_id, metadata, data.len(), &mut state.output)?;
         state.output.extend_from_slice(data);
-        state.streams.insert(stream_id, give);
+        let asked = Asked {
+            give: Some(give),
+            _place: place,
+        };
+        state.streams.insert(stream_id, asked);
         state.wake();
         Ok(Waiting {
             link: &self.0,
             stream_id,
             answer,
-            _place: place,
         })
     }
 
@@ -154,6 +177,27 @@ fn closed() -> Error {
 }
 
 impl State {
+    /// One that is not in use.
+    fn next_stream(&mut self) -> u32 {
+        loop {
+            self.last_stream = self.last_stream.wrapping_add(1);
+            if !self.streams.contains_key(&self.last_stream) {
+                return self.last_stream;
+            }
+        }
+    }
+
+    /// The request of this stream is over: `told` is for whoever waits for it.
+    fn end(&mut self, stream_id: u32, told: Result<Frame>) -> Result<()> {
+        let Some(asked) = self.streams.remove(&stream_id) else {
+            return Err(Error::protocol("The server answers what nobody has asked."));
+        };
+        if let Some(give) = asked.give {
+            let _ = give.send(told);
+        }
+        Ok(())
+    }
+
     fn wake(&mut self) {
         if let Some(driver) = self.driver.take() {
             driver.wake();
@@ -179,8 +223,8 @@ impl Link {
         let message = why
             .err()
             .map_or_else(|| closed().message().to_owned(), |error| error.to_string());
-        for (_, waiting) in streams {
-            let _ = waiting.send(Err(Error::new(ErrorKind::ConnectionLost, message.clone())));
+        for give in streams.into_values().filter_map(|asked| asked.give) {
+            let _ = give.send(Err(Error::new(ErrorKind::ConnectionLost, message.clone())));
         }
     }
 }
@@ -190,7 +234,6 @@ struct Waiting<'a> {
     link: &'a Link,
     stream_id: u32,
     answer: oneshot::Receiver<Result<Frame>>,
-    _place: OwnedSemaphorePermit,
 }
 
 impl Waiting<'_> {
@@ -202,8 +245,9 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut state = self.link.lock();
-        if state.streams.remove(&self.stream_id).is_some() && !state.is_closed {
+        if let Some(asked) = state.streams.get_mut(&self.stream_id) {
             // Nobody waits for it any more: the server need not go on.
+            asked.give = None;
             let _ = v2::frame(kind::CANCEL, self.stream_id, &[], 0, &mut state.output);
             state.wake();
         }
@@ -245,7 +289,7 @@ impl Driver {
                 Poll::Ready(Ok(())) => {}
             }
             (self.heard, self.pinged) = (Instant::now(), false);
-            while let Some(frame) = take_frame(&mut self.input)? {
+            while let Some(frame) = Frame::take(&mut self.input)? {
                 self.take(frame)?;
             }
         }
@@ -262,7 +306,7 @@ impl Driver {
                 self.link.is_leaving.store(true, Ordering::Relaxed);
                 // What the server has not begun to do it never will.
                 let last = frame.stream_id;
-                let word = GoAway::from_metadata(&frame.metadata)?;
+                let word = GoAway::from_metadata(frame.metadata()?)?;
                 let error = |word: &GoAway| {
                     match &word.failure {
                         None => Error::new(ErrorKind::Unavailable, "The server is about to leave."),
@@ -270,24 +314,20 @@ impl Driver {
                     }
                     .undone()
                 };
-                let late: Vec<u32> = state
-                    .streams
-                    .keys()
-                    .copied()
-                    .filter(|id| *id > last)
-                    .collect();
+                let ids = state.streams.keys().copied();
+                let late: Vec<u32> = ids.filter(|id| is_behind(*id, last)).collect();
                 for id in late {
-                    if let Some(waiting) = state.streams.remove(&id) {
-                        let _ = waiting.send(Err(error(&word)));
-                    }
+                    state.end(id, Err(error(&word)))?;
                 }
             }
-            // Of what was given up, or of a later version.
-            _ => {
-                if let Some(waiting) = state.streams.remove(&frame.stream_id) {
-                    let _ = waiting.send(Ok(frame));
-                }
+            kind::CHUNK | kind::END => {
+                return Err(Error::protocol(
+                    "Some of a body comes on a shared connection.",
+                ));
             }
+            // Of a later version.
+            code if code > kind::CHUNK && code != u8::MAX => {}
+            _ => state.end(frame.stream_id, Ok(frame))?,
         }
         Ok(())
     }
@@ -324,8 +364,15 @@ impl Driver {
     /// Finds out whether the server is still there when it says nothing for long; and ends when all is done.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let is_leaving = self.link.is_leaving.load(Ordering::Relaxed);
-        let is_idle = self.link.lock().streams.is_empty();
-        if is_leaving && is_idle && self.sending.is_empty() {
+        let (is_idle, is_wanted) = {
+            let state = self.link.lock();
+            let is_wanted = |asked: &Asked| asked.give.is_some();
+            (
+                state.streams.is_empty(),
+                !is_leaving || state.streams.values().any(is_wanted),
+            )
+        };
+        if !is_wanted && self.sending.is_empty() {
             return Poll::Ready(Ok(()));
         }
         loop {

@@ -84,7 +84,7 @@ impl Core {
         }));
         let body = match object.size <= CHUNK_BYTES_MAX as u64 {
             // The lane is free again before anybody looks at them.
-            true => Incoming::Whole(body.all().await?, None),
+            true => Incoming::Whole(body.all(CHUNK_BYTES_MAX as u64).await?, None),
             false => body,
         };
         Ok(Response { told, body })

@@ -10,8 +10,8 @@ import pytest
 from test_quarantine import admin, blob_of
 
 from native_v2 import (
-    BLOCK, CHUNK, CRC64, FAILED, OK, OPERATIONS, REFUSED, USE_BULK, VERSION_MISMATCH, Closed, Handshake, NativeV2,
-    chunk, end, entries, fields, frame, mapping, number, over_tls, sums, u32, u64, whole,
+    BLOCK, CHUNK, CRC64, FAILED, HEAD_BYTES, OK, OPERATIONS, REFUSED, USE_BULK, VERSION_MISMATCH, Closed, Handshake, NativeV2,
+    chunk, end, entries, fields, frame, head, mapping, number, over_tls, sums, u32, u64, whole,
 )  # fmt: skip
 
 MIB = 1 << 20
@@ -469,10 +469,34 @@ def test_what_is_wrong_in_one_request_ends_no_other(native, bucket):
     assert (answer := native.frame()).code == OPERATIONS["pong"] and answer.stream == 1234
 
 
+def test_a_flipped_bit_does_nothing_but_harm_to_its_own_request(server, native, bucket):
+    """A GET whose code lost a bit was a DELETE, and one whose stream id had another was answered to somebody else."""
+    assert native.put(bucket, "k", b"body").code == OK
+    asked = frame("GetObject", {1: bucket, 2: "k"}, b"", 1)
+    for bulky in [False, True]:
+        for at in range(HEAD_BYTES, len(asked)):
+            changed = bytearray(asked)
+            changed[at] ^= 1 << at % 8
+            other = connect(server, bulk=bulky) if at == HEAD_BYTES else other
+            other.send(bytes(changed))
+            assert (answer := other.frame()).failure == CHECKSUM_MISMATCH and answer.stream == 1
+        assert other.get(bucket, "k").checked() == b"body"
+        for bit in range(0, 8 * HEAD_BYTES, 3):
+            changed = bytearray(asked)
+            changed[bit // 8] ^= 1 << bit % 8
+            other = connect(server, bulk=bulky)
+            other.send(frame("Ping", {}, b"", 1) + bytes(changed))
+            assert other.frame().code == OK
+            last = other.frame()
+            assert (last.code, last.stream) == (OPERATIONS["go-away"], 1)
+            assert number(fields(last.fields[1])[1]) == CHECKSUM_MISMATCH and other.is_closed()
+    assert native.get(bucket, "k").checked() == b"body"
+
+
 @pytest.mark.parametrize("bulky", [False, True])
 def test_what_nobody_can_go_on_behind_ends_the_connection(server, bucket, bulky):
     for wrong in [
-        frame("Ping", {}, data_len=CHUNK + 1), b"\xff" + u32(1) + u32((1 << 20) + 1) + u64(0), b"\xff" * 17,
+        frame("Ping", {}, data_len=CHUNK + 1), head(0xFF, 1, (1 << 20) + 1, 0, 0), head(0xFF, 1, 0, 1 << 63, 0),
     ]:  # fmt: skip
         native = connect(server, bulk=bulky)
         native.send(frame("Ping", {}, b"", 1) + wrong)
@@ -537,10 +561,9 @@ def test_answers_that_nobody_takes_hold_no_more_than_their_share(new_server):
     body = os.urandom(200_000)
     assert native.put("default", "k", body).code == OK
     before = memory(server)
-    asked = frame("GetObject", {1: "default", 2: "k"}, b"", 0)
     with pytest.raises(TimeoutError):
         for stream in range(1 << 30):
-            greedy.send(asked[:1] + u32(stream) + asked[5:])
+            greedy.send(frame("GetObject", {1: "default", 2: "k"}, b"", stream))
     assert memory(server) - before < 60 * MIB
     assert native.get("default", "k").checked() == body
 

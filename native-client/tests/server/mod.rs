@@ -2,7 +2,7 @@
 #![allow(dead_code)] // Each test takes what it needs.
 
 use std::{
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -12,11 +12,16 @@ use jay_client::{Bucket, Client};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+/// Of the admin API.
+const ADMIN_TOKEN: &str = "an admin token for these tests only";
+
 /// A server on ports of its own, ended with the test.
 pub struct Server {
     process: Child,
     pub url: String,
     pub s3_endpoint: String,
+    pub address: SocketAddr,
+    admin: SocketAddr,
     _dir: TempDir,
 }
 
@@ -44,6 +49,11 @@ impl Server {
             .env("JAY_ADMIN_ADDR", admin.to_string())
             .env("JAY_NATIVE_ADDR", native.to_string())
             .env("JAY_RATE_LIMIT", "0")
+            .env("JAY_ADMIN_TOKEN", ADMIN_TOKEN)
+            .env(
+                "JAY_SIGNING_SECRET",
+                "a signing secret for these tests only",
+            )
             .env("JAY_SEED_TOKEN_ACCOUNT", "test")
             .env("JAY_SEED_TOKEN_ID", "id")
             .env("JAY_SEED_TOKEN_SECRET", "a secret of these tests")
@@ -52,11 +62,12 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let url = format!("jay://id:a%20secret%20of%20these%20tests@{native}");
         let mut server = Self {
             process,
-            url,
+            url: url(native),
             s3_endpoint: format!("http://{s3}"),
+            address: native,
+            admin,
             _dir: dir,
         };
         for _ in 0..400 {
@@ -72,6 +83,24 @@ impl Server {
         panic!("the server does not answer");
     }
 
+    /// What the admin API says of the connections that are open.
+    pub async fn connections(&self) -> String {
+        let mut stream = tokio::net::TcpStream::connect(self.admin).await.unwrap();
+        let asked = format!(
+            "GET /_jay/connections HTTP/1.1\r\nhost: jay\r\nconnection: close\r\nauthorization: Bearer {ADMIN_TOKEN}\r\n\r\n"
+        );
+        stream.write_all(asked.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        answer
+    }
+
+    /// Bytes of memory that the process has.
+    pub fn memory(&self) -> usize {
+        memory(&self.process.id().to_string())
+    }
+
     pub async fn bucket(&self) -> Bucket {
         let client = Client::connect(&self.url).await.unwrap();
         client.create_bucket("bucket").await.unwrap()
@@ -83,6 +112,17 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// By which a server at this address is reached.
+pub fn url(address: SocketAddr) -> String {
+    format!("jay://id:a%20secret%20of%20these%20tests@{address}")
+}
+
+/// Bytes of memory that a process has; `self` is this one.
+pub fn memory(process: &str) -> usize {
+    let pages = std::fs::read_to_string(format!("/proc/{process}/statm")).unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
 /// So many bytes that follow from a seed.

@@ -124,6 +124,7 @@ impl Refusal {
             "BucketNotEmpty" => ErrorCode::BucketNotEmpty,
             "PreconditionFailed" => ErrorCode::PreconditionFailed,
             "OperationAborted" => ErrorCode::Conflict,
+            "OutcomeUnknown" => ErrorCode::OutcomeUnknown,
             "InvalidRange" | "InvalidPartNumber" => ErrorCode::InvalidRange,
             "EntityTooLarge" | "KeyTooLongError" | "MetadataTooLarge" => ErrorCode::TooLarge,
             "InvalidAccessKeyId" | "SignatureDoesNotMatch" => ErrorCode::Unauthenticated,

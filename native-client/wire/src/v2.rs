@@ -11,19 +11,28 @@
 //!  +---------------------+                               +-------------+----+--------+--------+--------+
 //!  | proof of the client |                               | 4A 41 59 00 | 02 | status | 00 20  | proof  |
 //!  +---------------------+                               +-------------+----+--------+--------+--------+
+//!
+//!  0        17             21         25
+//!  +--------+--------------+----------+----------+------+
+//!  | header | metadata sum | head sum | metadata | data |    every frame behind that, either way
+//!  +--------+--------------+----------+----------+------+
 //! ```
 
 use std::fmt;
 
-use bytes::BufMut;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::{
-    DecodeError, EncodeError, Problem, Tagged, body::CHUNK_BYTES_MAX, cursor::Cursor,
-    frame::Header, handshake::MAGIC, message::fields,
+    DecodeError, EncodeError, METADATA_BYTES_MAX, Problem, Tagged,
+    body::{CHUNK_BYTES_MAX, crc32c},
+    cursor::Cursor,
+    frame::{HEADER_BYTES, Header},
+    handshake::MAGIC,
+    message::fields,
 };
 
 /// The version that this is.
@@ -40,6 +49,12 @@ pub const KEY_LABEL: &[u8] = b"jay native 2";
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-jay-native-2";
 /// Most requests in flight on a shared connection, unless its server says another number.
 pub const STREAMS_MAX: u32 = 256;
+/// Length of what comes before the metadata of a frame: a header as in version 1, and two sums.
+pub const HEAD_BYTES: usize = HEADER_BYTES + 2 * SUM_BYTES;
+/// Most bytes of a frame.
+pub const FRAME_BYTES_MAX: usize = HEAD_BYTES + METADATA_BYTES_MAX as usize + CHUNK_BYTES_MAX;
+/// Length of a CRC-32C.
+const SUM_BYTES: usize = 4;
 
 /// Codes of frames that are no request and no answer. Each belongs to the stream that it names, or to none.
 pub mod kind {
@@ -81,18 +96,78 @@ impl Status {
     }
 }
 
-/// Reads the header of a frame of version 2, whose data are at most [`CHUNK_BYTES_MAX`].
-///
-/// # Errors
-/// Metadata or data are longer than they may be.
-pub fn header(bytes: &[u8; crate::frame::HEADER_BYTES]) -> Result<Header, DecodeError> {
-    let header = Header::parse(bytes)?;
+/// A frame that has come: a request, an answer, or what [`kind`] says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Of a request its operation, of an answer its [`Status`], else its [`kind`].
+    pub code: u8,
+    /// The stream that it belongs to.
+    pub stream_id: u32,
+    metadata: Bytes,
+    metadata_sum: u32,
+    /// Its data, which have sums of their own.
+    pub data: Bytes,
+}
+
+impl Frame {
+    /// Takes one off the front of what has come, once all of it is there.
+    ///
+    /// # Errors
+    /// Its head was changed on its way, or metadata or data are longer than they may be: nobody knows then where the next
+    /// frame begins, so the connection is of no more use.
+    pub fn take(input: &mut BytesMut) -> Result<Option<Self>, DecodeError> {
+        let Some(head) = input.first_chunk() else {
+            return Ok(None);
+        };
+        let (header, metadata_sum) = self::head(head)?;
+        let (metadata, data) = (header.metadata_bytes as usize, header.data_bytes as usize);
+        if input.len() < HEAD_BYTES + metadata + data {
+            return Ok(None);
+        }
+        input.advance(HEAD_BYTES);
+        Ok(Some(Self {
+            code: header.code,
+            stream_id: header.stream_id,
+            metadata: input.split_to(metadata).freeze(),
+            metadata_sum,
+            data: input.split_to(data).freeze(),
+        }))
+    }
+
+    /// Its metadata, held against their sum.
+    ///
+    /// # Errors
+    /// They were changed on their way. Frames behind this one are not touched by that.
+    pub fn metadata(&self) -> Result<&Bytes, DecodeError> {
+        match crc32c(&self.metadata) == self.metadata_sum {
+            true => Ok(&self.metadata),
+            false => Err(changed("metadata")),
+        }
+    }
+}
+
+/// What stands before the metadata of a frame: a header as in version 1, and the sum of the metadata.
+fn head(bytes: &[u8; HEAD_BYTES]) -> Result<(Header, u32), DecodeError> {
+    let mut cursor = Cursor::new(bytes);
+    let summed = cursor.bytes(HEAD_BYTES - SUM_BYTES, "head")?;
+    if cursor.u32("head sum")? != crc32c(summed) {
+        return Err(changed("head"));
+    }
+    let (header, sum) = summed.split_first_chunk().expect("a header is shorter");
+    let header = Header::parse(header)?;
     match header.data_bytes > CHUNK_BYTES_MAX as u64 {
         true => Err(DecodeError {
             field: "data length",
             problem: Problem::TooLong,
         }),
-        false => Ok(header),
+        false => Ok((header, Cursor::new(sum).u32("metadata sum")?)),
+    }
+}
+
+fn changed(field: &'static str) -> DecodeError {
+    DecodeError {
+        field,
+        problem: Problem::Checksum,
     }
 }
 
@@ -117,7 +192,12 @@ pub fn frame(
             .map_err(|_| EncodeError { field: "metadata" })?,
         data_bytes: data_bytes as u64,
     };
-    to.put_slice(&header.to_bytes());
+    let mut head = [0; HEAD_BYTES];
+    head[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
+    head[HEADER_BYTES..][..SUM_BYTES].copy_from_slice(&crc32c(metadata).to_be_bytes());
+    let sum = crc32c(&head[..HEAD_BYTES - SUM_BYTES]);
+    head[HEAD_BYTES - SUM_BYTES..].copy_from_slice(&sum.to_be_bytes());
+    to.put_slice(&head);
     to.put_slice(metadata);
     Ok(())
 }

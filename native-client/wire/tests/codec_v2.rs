@@ -299,13 +299,13 @@ fn limits_are_named() {
             .field,
         "data"
     );
-    assert!(v2::header(to.first_chunk().unwrap()).is_ok());
-    to[16] = 1;
-    let error = v2::header(to.first_chunk().unwrap()).unwrap_err();
-    assert_eq!(
-        (error.field, error.problem),
-        ("data length", Problem::TooLong)
-    );
+    for (at, field) in [(5, "metadata length"), (16, "data length")] {
+        let mut long = to.clone();
+        long[at] |= 1;
+        sign(&mut long);
+        let error = Frame::take(&mut long[..].into()).unwrap_err();
+        assert_eq!((error.field, error.problem), (field, Problem::TooLong));
+    }
 
     let long = ClientHello {
         agent: "a".repeat(5000),
@@ -343,6 +343,67 @@ fn limits_are_named() {
         .unwrap_err()
         .field,
         "metadata"
+    );
+}
+
+/// Puts the sum of a head right that was changed.
+fn sign(frame: &mut [u8]) {
+    let sum = body::sums(&frame[..HEAD_BYTES - 4])[0];
+    frame[HEAD_BYTES - 4..HEAD_BYTES].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// In clear nothing but these sums stands between one flipped bit and a GET that deletes, or the answer to another request.
+#[test]
+fn a_flipped_bit_in_a_frame_is_found_wherever_it_is() {
+    let asked = GetObject {
+        bucket: "photos".into(),
+        key: "k".into(),
+        ..GetObject::default()
+    };
+    let metadata = asked.to_metadata().unwrap();
+    let mut whole = Vec::new();
+    v2::frame(0x11, 7, &metadata, 1, &mut whole).unwrap();
+    whole.push(b'x');
+    let frame = Frame::take(&mut whole[..].into()).unwrap().unwrap();
+    assert_eq!(
+        (frame.code, frame.stream_id, &frame.data[..]),
+        (0x11, 7, &b"x"[..])
+    );
+    assert_eq!(frame.metadata().unwrap(), &metadata);
+    for bit in 0..8 * (whole.len() - 1) {
+        let mut changed = whole.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        let changed = Frame::take(&mut changed[..].into());
+        match bit / 8 < HEAD_BYTES {
+            true => assert_eq!(changed.unwrap_err().problem, Problem::Checksum),
+            // The frame is still the one that it was, so others need not suffer.
+            false => {
+                let changed = changed.unwrap().unwrap();
+                assert_eq!((changed.code, changed.stream_id), (0x11, 7));
+                assert_eq!(changed.metadata().unwrap_err().problem, Problem::Checksum);
+            }
+        }
+    }
+    for cut in 0..whole.len() {
+        assert_eq!(Frame::take(&mut whole[..cut].into()), Ok(None));
+    }
+}
+
+#[test]
+fn a_frame_is_drawn_as_it_is_written() {
+    let mut frame = Vec::new();
+    v2::frame(
+        0xFF,
+        0x01020304,
+        &[0x40, 0x01, 0, 0, 0, 1, b'r'],
+        0,
+        &mut frame,
+    )
+    .unwrap();
+    let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        hex,
+        "ff01020304000000070000000000000000adb8ba83faa942e640010000000172"
     );
 }
 

@@ -10,6 +10,9 @@ macro_rules! kinds {
         }
 
         impl $kinds {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$kind,)+];
+
             /// The kind of this name, as `Debug` writes it.
             pub(crate) fn named(name: &str) -> Option<Self> {
                 match name {

@@ -75,7 +75,7 @@ pub(super) async fn serve(
     caller: &Caller,
     mut wire: Wire,
 ) -> Result<(), End> {
-    while let Some((header, metadata)) = wire.frame(Header::parse).await? {
+    while let Some((header, metadata)) = wire.request().await? {
         request(session, caller, &mut wire, header, metadata).await?;
     }
     wire.flush().await

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use jay_engine::{Caller, Once, SessionId};
 use jay_wire::{
-    EncodeError, ErrorCode, Tagged, call,
+    EncodeError, ErrorCode, Problem, Tagged, call,
     v2::{
         self, ClientHello, KEY_LABEL, PREFIX_BYTES, PROOF_BYTES, ProofKey, ServerHello, Status,
         Step, Transcript,
@@ -147,7 +147,7 @@ struct Frame {
 
 impl Frame {
     fn new(code: u8, stream_id: u32, metadata: &[u8], data: Bytes) -> Result<Self, EncodeError> {
-        let mut head = Vec::with_capacity(jay_wire::frame::HEADER_BYTES + metadata.len());
+        let mut head = Vec::with_capacity(v2::HEAD_BYTES + metadata.len());
         v2::frame(code, stream_id, metadata, data.len(), &mut head)?;
         Ok(Self { head, data })
     }
@@ -167,10 +167,14 @@ impl Frame {
     }
 }
 
-/// What a peer is told that does not keep to the protocol.
+/// What a peer is told that does not keep to the protocol, or whose frames are changed on their way.
 fn protocol_failure(end: &End) -> call::Failure {
+    let code = match end {
+        End::Malformed(error) if error.problem == Problem::Checksum => ErrorCode::ChecksumMismatch,
+        _ => ErrorCode::Protocol,
+    };
     call::Failure {
-        code: ErrorCode::Protocol as u32,
+        code: code as u32,
         message: format!("The connection ends: {end}."),
         ..call::Failure::default()
     }

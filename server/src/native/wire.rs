@@ -4,7 +4,7 @@
 use std::{future::poll_fn, io, pin::pin, task::Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
-use jay_wire::{DecodeError, Header, frame::HEADER_BYTES};
+use jay_wire::{DecodeError, Header, frame::HEADER_BYTES, v2};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::watch,
@@ -68,58 +68,67 @@ impl Wire {
         }
     }
 
-    /// The next frame, up to its data, its header read by `parse`; `None` when the peer has left in order or the server
-    /// stops.
-    pub(super) async fn frame(
-        &mut self,
-        parse: fn(&[u8; HEADER_BYTES]) -> Result<Header, DecodeError>,
-    ) -> Result<Option<(Header, Bytes)>, End> {
-        while self.input.len() < HEADER_BYTES {
+    /// The header and metadata of the next request of version 1; `None` when the peer has left in order or the server stops.
+    pub(super) async fn request(&mut self) -> Result<Option<(Header, Bytes)>, End> {
+        if !self.begins(HEADER_BYTES).await? {
+            return Ok(None);
+        }
+        let header = self.exactly(HEADER_BYTES).await?;
+        let header = Header::parse(header.first_chunk().ok_or(End::Left)?)?;
+        let metadata = self.exactly(header.metadata_bytes as usize).await?;
+        Ok(Some((header, metadata)))
+    }
+
+    /// The next frame of version 2; `None` when the peer has left in order or the server stops.
+    pub(super) async fn frame(&mut self) -> Result<Option<v2::Frame>, End> {
+        match self.begins(v2::HEAD_BYTES).await? {
+            true => self.begun_frame().await.map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Waits for so many bytes, none of which may come.
+    async fn begins(&mut self, bytes: usize) -> Result<bool, End> {
+        while self.input.len() < bytes {
             self.flush().await?;
             let mut stop = self.stop.clone();
             let read = tokio::select! {
                 biased;
                 read = fill(&mut self.io, &mut self.input) => read?,
-                _ = stop.wait_for(|stop| *stop) => return Ok(None),
+                _ = stop.wait_for(|stop| *stop) => return Ok(false),
             };
             match (read, self.input.is_empty()) {
-                (0, true) => return Ok(None),
+                (0, true) => return Ok(false),
                 (0, false) => return Err(End::Left),
                 _ => {}
             }
         }
-        self.begun_frame(parse).await.map(Some)
+        Ok(true)
     }
 
-    /// The frame that has begun, or whose beginning must come.
-    pub(super) async fn begun_frame(
-        &mut self,
-        parse: fn(&[u8; HEADER_BYTES]) -> Result<Header, DecodeError>,
-    ) -> Result<(Header, Bytes), End> {
-        let header = self.exactly(HEADER_BYTES).await?;
-        let header = parse(header.first_chunk().ok_or(End::Left)?)?;
-        let metadata = self.exactly(header.metadata_bytes as usize).await?;
-        Ok((header, metadata))
-    }
-
-    /// The next frame with its data, if all of it has come by now.
-    pub(super) async fn frame_that_has_come(
-        &mut self,
-        parse: fn(&[u8; HEADER_BYTES]) -> Result<Header, DecodeError>,
-    ) -> Result<Option<(Header, Bytes)>, End> {
-        let Some(first) = self.input.first_chunk() else {
-            let (io, input) = (&mut self.io, &mut self.input);
-            // Whoever has left sees no more of the answer; the next write says so.
-            let _ = poll_fn(|cx| Poll::Ready(pin!(fill(io, input)).poll(cx))).await;
-            return Ok(None);
-        };
-        let header = parse(first)?;
-        let bytes = HEADER_BYTES + header.metadata_bytes as usize + header.data_bytes as usize;
-        if self.input.len() < bytes {
-            return Ok(None);
+    /// The frame of version 2 that has begun, or whose beginning must come. May be given up at any point: nothing of it is
+    /// taken before all of it is there, so what is left of it is never read as another one.
+    pub(super) async fn begun_frame(&mut self) -> Result<v2::Frame, End> {
+        loop {
+            if let Some(frame) = v2::Frame::take(&mut self.input)? {
+                return Ok(frame);
+            }
+            self.flush().await?;
+            if fill(&mut self.io, &mut self.input).await? == 0 {
+                return Err(End::Left);
+            }
         }
-        let frame = self.input.split_to(bytes).freeze();
-        Ok(Some((header, frame.slice(HEADER_BYTES..))))
+    }
+
+    /// The next frame of version 2, if all of it has come by now.
+    pub(super) async fn frame_that_has_come(&mut self) -> Result<Option<v2::Frame>, End> {
+        if let Some(frame) = v2::Frame::take(&mut self.input)? {
+            return Ok(Some(frame));
+        }
+        let (io, input) = (&mut self.io, &mut self.input);
+        // Whoever has left sees no more of the answer; the next write says so.
+        let _ = poll_fn(|cx| Poll::Ready(pin!(fill(io, input)).poll(cx))).await;
+        Ok(v2::Frame::take(&mut self.input)?)
     }
 
     /// The next `count` bytes.
@@ -161,6 +170,10 @@ impl Wire {
             return Ok(());
         }
         self.flush().await?;
+        if bytes.len() <= GATHERED_BYTES_MAX {
+            self.output.extend_from_slice(bytes);
+            return Ok(());
+        }
         self.io.write_all(bytes).await?;
         Ok(())
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use jay_engine::{Caller, ErrorKind};
 use jay_wire::{
-    DecodeError, Header, Problem, Tagged,
+    DecodeError, Problem, Tagged,
     body::{self, CHUNK_BYTES_MAX, Crc64},
     call::{self, Chunk, End as EndOfBody, GoAway, Reply},
     v2::{self, Status, kind},
@@ -54,17 +54,16 @@ async fn requests(
     wire: &mut Wire,
     last_stream: &mut u32,
 ) -> Result<(), End> {
-    while let Some((header, metadata)) = wire.frame(v2::header).await? {
-        let data = wire.exactly(header.data_bytes as usize).await?;
-        match header.code {
+    while let Some(frame) = wire.frame().await? {
+        match frame.code {
             // Of a request that was answered before its body had ended, or that was done when it was given up.
             kind::CHUNK | kind::END | kind::CANCEL => {}
-            kind::PING => pong(wire, header.stream_id).await?,
+            kind::PING => pong(wire, frame.stream_id).await?,
             kind::GO_AWAY => return Ok(()),
             code if code >= kind::PONG && code != u8::MAX => {}
             _ => {
-                *last_stream = header.stream_id;
-                request(session, caller, wire, header, metadata, data).await?;
+                *last_stream = frame.stream_id;
+                request(session, caller, wire, frame).await?;
                 if !session.is_usable(caller) {
                     return Err(End::Revoked);
                 }
@@ -84,16 +83,14 @@ async fn request(
     session: &Session<'_>,
     caller: &Caller,
     wire: &mut Wire,
-    header: Header,
-    metadata: Bytes,
-    data: Bytes,
+    frame: v2::Frame,
 ) -> Result<(), End> {
-    let stream_id = header.stream_id;
+    let stream_id = frame.stream_id;
     let mut record = session.record();
     session.link.lock().request_begins(session.peer);
     record.context.token_id = Some(caller.token_id().to_owned());
-    record.context.bytes_in = data.len() as u64;
-    let done = perform_one(session, caller, wire, &header, &metadata, data, &mut record).await;
+    record.context.bytes_in = frame.data.len() as u64;
+    let done = perform_one(session, caller, wire, frame, &mut record).await;
     let request_id = record.context.request_id.clone();
     match done {
         Ok(answered) => answer(wire, stream_id, answered, record).await,
@@ -112,22 +109,21 @@ async fn perform_one(
     session: &Session<'_>,
     caller: &Caller,
     wire: &mut Wire,
-    header: &Header,
-    metadata: &Bytes,
-    data: Bytes,
+    frame: v2::Frame,
     record: &mut Record,
 ) -> Result<Answer, Broken> {
+    let metadata = frame.metadata()?;
     let envelope = call::Call::parse_checked(metadata)?;
     if !envelope.request_id.is_empty() {
         record.context.request_id.clone_from(&envelope.request_id);
     }
     let announced = envelope.body.as_ref().and_then(|body| body.size);
-    let bytes = announced.unwrap_or(0).max(data.len() as u64);
+    let bytes = announced.unwrap_or(0).max(frame.data.len() as u64);
     session.admit(caller, bytes)?;
     let mut body = match envelope.body {
         Some(head) if head.follows => Body::Chunks(Box::new(Chunks {
             wire,
-            stream_id: header.stream_id,
+            stream_id: frame.stream_id,
             size: head.size,
             bytes_max: session.shared.front.settings.request_bytes_max,
             received: 0,
@@ -135,19 +131,19 @@ async fn perform_one(
             told: None,
         })),
         Some(head) => {
-            head.check(&data)?;
+            head.check(&frame.data)?;
             Body::Whole(Some(Whole {
-                bytes: data,
+                bytes: frame.data.clone(),
                 crc64: head.crc64,
             }))
         }
-        None if data.is_empty() => Body::Whole(None),
+        None if frame.data.is_empty() => Body::Whole(None),
         None => return Err(Error::data_without_body().into()),
     };
     let once = once(caller, envelope.session)?;
     let call = session.call(caller, true, once);
     let context = &mut record.context;
-    let work = perform_once(&call, header.code, metadata, &mut body, context);
+    let work = perform_once(&call, frame.code, metadata, &mut body, context);
     let done = match envelope.deadline_ms {
         0 => work.await,
         some => {
@@ -191,32 +187,27 @@ impl Chunks<'_> {
             return Ok(None);
         }
         loop {
-            let (header, metadata, data) = self.frame().await?;
-            match header.code {
-                kind::PING => pong(self.wire, header.stream_id).await?,
+            self.wire.waits_for_body(true);
+            let frame = self.wire.begun_frame().await?;
+            self.wire.waits_for_body(false);
+            match frame.code {
+                kind::PING => pong(self.wire, frame.stream_id).await?,
                 kind::PONG => {}
-                kind::CANCEL if header.stream_id == self.stream_id => {
+                kind::CANCEL if frame.stream_id == self.stream_id => {
                     return Err(Error::cancelled().into());
                 }
                 // Of a request before this one.
-                kind::CANCEL | kind::CHUNK | kind::END if header.stream_id != self.stream_id => {}
-                kind::CHUNK => return self.chunk(&metadata, data).map(Some),
-                kind::END => return self.end(&metadata).map(|()| None),
+                kind::CANCEL | kind::CHUNK | kind::END if frame.stream_id != self.stream_id => {}
+                kind::CHUNK => return self.chunk(frame).map(Some),
+                kind::END => return self.end(frame.metadata()?).map(|()| None),
                 _ => return Err(End::OutOfOrder("a body has not ended").into()),
             }
         }
     }
 
-    async fn frame(&mut self) -> Result<(Header, Bytes, Bytes), End> {
-        self.wire.waits_for_body(true);
-        let (header, metadata) = self.wire.begun_frame(v2::header).await?;
-        let data = self.wire.exactly(header.data_bytes as usize).await?;
-        self.wire.waits_for_body(false);
-        Ok((header, metadata, data))
-    }
-
-    fn chunk(&mut self, metadata: &[u8], data: Bytes) -> Result<Bytes, Broken> {
-        let head = Chunk::from_metadata(metadata)?;
+    fn chunk(&mut self, frame: v2::Frame) -> Result<Bytes, Broken> {
+        let head = Chunk::from_metadata(frame.metadata()?)?;
+        let data = frame.data;
         body::check(&data, &head.sums)?;
         if data.is_empty() {
             return Err(invalid("data").into());
@@ -362,10 +353,10 @@ fn pieces(mut bytes: Bytes) -> impl Iterator<Item = Bytes> {
 
 /// Whether the client has given a request up whose answer is on its way; nothing is waited for.
 async fn is_cancelled(wire: &mut Wire, stream_id: u32) -> Result<bool, End> {
-    while let Some((header, _)) = wire.frame_that_has_come(v2::header).await? {
-        match header.code {
-            kind::PING => pong(wire, header.stream_id).await?,
-            kind::CANCEL if header.stream_id == stream_id => return Ok(true),
+    while let Some(frame) = wire.frame_that_has_come().await? {
+        match frame.code {
+            kind::PING => pong(wire, frame.stream_id).await?,
+            kind::CANCEL if frame.stream_id == stream_id => return Ok(true),
             kind::PONG | kind::CANCEL | kind::CHUNK | kind::END => {}
             _ => return Err(End::OutOfOrder("an answer has not ended")),
         }

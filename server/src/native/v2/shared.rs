@@ -9,9 +9,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use jay_engine::Caller;
 use jay_wire::{
-    DecodeError, EncodeError, Header, Tagged,
+    EncodeError, Tagged,
     call::{self, GoAway, Reply},
-    frame::HEADER_BYTES,
     v2::{self, STREAMS_MAX, Status, kind},
 };
 use tokio::{
@@ -127,16 +126,15 @@ impl<'a> Connection<'a> {
     fn may_read(&self) -> bool {
         self.leaving.is_none()
             && self.in_flight.len() < STREAMS_MAX as usize
-            && self.input.len()
-                < HEADER_BYTES + jay_wire::METADATA_BYTES_MAX as usize + INLINE_BYTES_MAX
+            && self.input.len() < v2::FRAME_BYTES_MAX
     }
 
     /// Takes all frames that are whole.
     fn take_what_has_come(&mut self) {
         while self.leaving.is_none() && self.in_flight.len() < STREAMS_MAX as usize {
-            let taken = match whole_frame(&mut self.input) {
+            let taken = match v2::Frame::take(&mut self.input) {
                 Ok(None) => break,
-                Ok(Some((header, metadata, data))) => self.frame(header, metadata, data),
+                Ok(Some(frame)) => self.frame(frame),
                 Err(error) => Err(error.into()),
             };
             if let Err(end) = taken {
@@ -152,9 +150,9 @@ impl<'a> Connection<'a> {
         }
     }
 
-    fn frame(&mut self, header: Header, metadata: Bytes, data: Bytes) -> Result<(), End> {
-        let stream_id = header.stream_id;
-        match header.code {
+    fn frame(&mut self, frame: v2::Frame) -> Result<(), End> {
+        let stream_id = frame.stream_id;
+        match frame.code {
             // Of a body that was refused already: shared connections have none that follow.
             kind::CHUNK | kind::END => {}
             kind::CANCEL => {
@@ -168,29 +166,26 @@ impl<'a> Connection<'a> {
             kind::GO_AWAY => self.leaving = Some((Ok(()), None)),
             // An answer to our ping, or something of a later version.
             code if code >= kind::PONG && code != u8::MAX => {}
-            code => self.begin(code, stream_id, metadata, data)?,
+            _ => self.begin(frame)?,
         }
         Ok(())
     }
 
-    fn begin(&mut self, code: u8, stream_id: u32, metadata: Bytes, data: Bytes) -> Result<(), End> {
+    fn begin(&mut self, frame: v2::Frame) -> Result<(), End> {
         let (cancel, cancelled) = oneshot::channel();
-        if self.streams.insert(stream_id, cancel).is_some() {
+        if self.streams.insert(frame.stream_id, cancel).is_some() {
             return Err(End::OutOfOrder("a stream id is in use"));
         }
-        self.last_stream = stream_id;
+        self.last_stream = frame.stream_id;
         let mut record = self.session.record();
         self.session.link.lock().request_begins(self.session.peer);
         record.context.token_id = Some(self.caller.token_id().to_owned());
-        record.context.bytes_in = data.len() as u64;
+        record.context.bytes_in = frame.data.len() as u64;
         let request = Request {
             session: self.session,
             caller: self.caller,
             room: self.room,
-            code,
-            stream_id,
-            metadata,
-            data,
+            frame,
         };
         self.in_flight
             .push(Box::pin(request.perform(record, cancelled)));
@@ -249,17 +244,15 @@ struct Request<'a> {
     session: &'a Session<'a>,
     caller: &'a Caller,
     room: &'a Semaphore,
-    code: u8,
-    stream_id: u32,
-    metadata: Bytes,
-    data: Bytes,
+    frame: v2::Frame,
 }
 
 impl<'a> Request<'a> {
     /// Does it, unless it is given up before.
     async fn perform(self, mut record: Record, cancelled: oneshot::Receiver<()>) -> Done<'a> {
-        let stream_id = self.stream_id;
-        let envelope = match call::Call::parse_checked(&self.metadata) {
+        let stream_id = self.frame.stream_id;
+        let metadata = self.frame.metadata();
+        let envelope = match metadata.and_then(|metadata| call::Call::parse_checked(metadata)) {
             Ok(envelope) => envelope,
             Err(error) => return refused(stream_id, error.into(), record),
         };
@@ -294,23 +287,25 @@ impl<'a> Request<'a> {
         place: Option<call::Session>,
         record: &mut Record,
     ) -> Result<(Frame, Option<SemaphorePermit<'a>>), Error> {
-        self.session.admit(self.caller, self.data.len() as u64)?;
+        let (stream_id, data) = (self.frame.stream_id, &self.frame.data);
+        self.session.admit(self.caller, data.len() as u64)?;
         let mut body = match body {
-            Some(head) if head.follows => return Ok((use_bulk(self.stream_id)?, None)),
+            Some(head) if head.follows => return Ok((use_bulk(stream_id)?, None)),
             Some(head) => {
-                head.check(&self.data)?;
+                head.check(data)?;
                 Body::Whole(Some(Whole {
-                    bytes: self.data,
+                    bytes: data.clone(),
                     crc64: head.crc64,
                 }))
             }
-            None if self.data.is_empty() => Body::Whole(None),
+            None if data.is_empty() => Body::Whole(None),
             None => return Err(Error::data_without_body()),
         };
         let once = once(self.caller, place)?;
         let call = self.session.call(self.caller, true, once);
         let context = &mut record.context;
-        let done = perform_once(&call, self.code, &self.metadata, &mut body, context).await;
+        let metadata = self.frame.metadata()?;
+        let done = perform_once(&call, self.frame.code, metadata, &mut body, context).await;
         let reply = Reply {
             request_id: record.context.request_id.clone(),
             body: None,
@@ -319,12 +314,12 @@ impl<'a> Request<'a> {
             Ok(Answer::Metadata(metadata)) => {
                 let metadata = enveloped(metadata, &reply)?;
                 Ok((
-                    Frame::new(Status::Ok as u8, self.stream_id, &metadata, Bytes::new())?,
+                    Frame::new(Status::Ok as u8, stream_id, &metadata, Bytes::new())?,
                     None,
                 ))
             }
             Ok(Answer::Object(_, outgoing)) if outgoing.size > INLINE_BYTES_MAX as u64 => {
-                Ok((use_bulk(self.stream_id)?, None))
+                Ok((use_bulk(stream_id)?, None))
             }
             Ok(Answer::Object(metadata, outgoing)) => {
                 // Waits for others' answers to be sent, which waits for nobody but the peer.
@@ -338,7 +333,7 @@ impl<'a> Request<'a> {
                     },
                 )?;
                 Ok((
-                    Frame::new(Status::Ok as u8, self.stream_id, &metadata, data)?,
+                    Frame::new(Status::Ok as u8, stream_id, &metadata, data)?,
                     room,
                 ))
             }
@@ -410,21 +405,6 @@ pub(super) async fn whole(mut outgoing: Outgoing) -> Result<(Bytes, call::Body),
         ..call::Body::default()
     };
     Ok((data, head))
-}
-
-/// Takes a frame off the front, once all of it has come.
-fn whole_frame(input: &mut BytesMut) -> Result<Option<(Header, Bytes, Bytes)>, DecodeError> {
-    let Some(first) = input.first_chunk::<HEADER_BYTES>() else {
-        return Ok(None);
-    };
-    let header = v2::header(first)?;
-    let (metadata, data) = (header.metadata_bytes as usize, header.data_bytes as usize);
-    if input.len() < HEADER_BYTES + metadata + data {
-        return Ok(None);
-    }
-    input.advance(HEADER_BYTES);
-    let metadata = input.split_to(metadata).freeze();
-    Ok(Some((header, metadata, input.split_to(data).freeze())))
 }
 
 /// Reads what there is; 0 when the peer has left.
