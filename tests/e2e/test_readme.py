@@ -218,6 +218,22 @@ def test_accounts_access_keys_and_policies(shown, new_server, tmp_path):
     assert bucket["public_read"] and bucket["quota_bytes"] == 1_000_000_000 and bucket["has_policy"]
 
 
+@shows('eval "$(jay print-config)"  ')
+def test_the_command_line(shown, new_server, tmp_path):
+    shell = Shell(new_server().start(), tmp_path / "work")
+    (shell.directory / "docs/deep").mkdir(parents=True)
+    for name, content in {"one.jpg": "one", "docs/a.md": "# a", "docs/deep/b.txt": "b"}.items():
+        (shell.directory / name).write_text(content)
+    said = shell.run(shown[0]).splitlines()
+    assert "upload: one.jpg to jay:///photos/2026/one.jpg" in said and "upload: docs/a.md to jay:///photos/docs/a.md" in said
+    assert "download: s3://photos/docs/a.md to backup/a.md" in said
+    assert said[-3:] == [
+        "delete: 2 objects below jay:///photos/docs/", "delete: 2 objects below jay:///photos/", "remove_bucket: jay:///photos/",
+    ]  # fmt: skip
+    assert "512" in said and "3" in said and (shell.directory / "again.jpg").read_text() == "one"
+    assert [path.name for path in (shell.directory / "backup").rglob("*")] == ["a.md"]
+
+
 @shows("jay-admin quarantine-list")
 def test_an_object_in_quarantine(shown, new_server, tmp_path):
     server = new_server().start()
