@@ -97,6 +97,14 @@ faults! {
         OpenAdmin,
         /// Prometheus needs no token.
         OpenMetrics,
+        /// An open native connection is of use for longer than its access key.
+        EndlessConnection,
+        /// Where a native caller of version 1 calls from is not told to the engine.
+        LostAddressV1,
+        /// Where one of version 2 calls from is not told to the engine.
+        LostAddressV2,
+        /// What a native client proves itself with is believed unseen.
+        BelievedProof,
     }
 }
 

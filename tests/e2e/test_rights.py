@@ -25,10 +25,13 @@ from test_admin import SECRET, TOKEN, ask, made
 from test_presigned import link, presigned, presigned_v2
 
 from native import FORBIDDEN, INTERNAL, OPERATIONS, Native, numbers, text, texts
+from native_v2 import OK, PROCEED, NativeV2, entries, fields, number, u32, u64
+from native_v2 import Frame as FrameV2
 
 from jay_testing import JAY, Answer, Client, Server
 
 EXPECTED = Path(__file__).with_name("rights.txt")
+WIRE = Path(__file__).resolve().parents[2] / "native-client/wire"
 BODY = b"body"
 POLICY = {"version": "2024-01-01", "statements": []}
 DELETES = b"<Delete><Quiet>true</Quiet><Object><Key>%s</Key></Object></Delete>"
@@ -494,14 +497,161 @@ def native_column(world: World, rule: Rule) -> dict[str, str]:
     return verdicts
 
 
+def native_rules(world: World) -> dict[str, Rule]:
+    """The rules of the callers who have an access key, which is all that this port knows."""
+    rules = rules_of_headers(world, expired_key(world))
+    return {name: rule for name, rule in rules.items() if rule.client and not name.startswith("signed ")}
+
+
+def table_of_native(world: World) -> str:
+    rules = native_rules(world)
+    columns = [native_column(world, rule) for rule in rules.values()]
+    return table("Native", list(rules), {"": columns})
+
+
 @pytest.mark.weakness(20, 21, 23)
 def test_every_native_operation_under_every_rule(world):
-    """The rules of the callers who have an access key, which is all that this port knows."""
     assert set(native_operations("b", "")) | {"Ping"} == set(OPERATIONS)
-    rules = rules_of_headers(world, expired_key(world))
-    rules = {name: rule for name, rule in rules.items() if rule.client and not name.startswith("signed ")}
-    columns = [native_column(world, rule) for rule in rules.values()]
-    must_be_expected(table("Native", list(rules), {"": columns}))
+    must_be_expected(table_of_native(world))
+
+
+class AskedV2(NamedTuple):
+    """What an operation of version 2 asks for. `s3` is the row of what S3 calls the same, if it has that."""
+
+    operation: str
+    fields: dict = {}
+    data: bytes | None = None
+    s3: str | None = None
+
+
+def native_v2_operations(bucket: str, other: str, place: str) -> dict[str, AskedV2]:
+    """Every operation of version 2."""
+    key, gone = {1: bucket, 2: f"{place}key"}, {1: bucket, 2: f"{place}key9"}
+    upload = key | {3: UPLOAD}
+    return {
+        "Ping": AskedV2("Ping"),
+        "GetServerInfo": AskedV2("GetServerInfo"),
+        "OpenSession": AskedV2("OpenSession"),
+        "ListBuckets": AskedV2("ListBuckets", s3="ListBuckets"),
+        "CreateBucket": AskedV2("CreateBucket", {1: f"{bucket}-new"}, s3="CreateBucket"),
+        "CreateBucket public": AskedV2("CreateBucket", {1: f"{bucket}-new", 0x8002: True}, s3="CreateBucket"),
+        "HeadBucket": AskedV2("HeadBucket", {1: bucket}, s3="HeadBucket"),
+        "ListObjects": AskedV2("ListObjects", {1: bucket, 2: place}, s3="ListObjectsV2"),
+        "ListObjects with metadata": AskedV2("ListObjects", {1: bucket, 2: place, 6: True}, s3="ListObjectsV2"),
+        "ListMultipartUploads": AskedV2("ListMultipartUploads", {1: bucket, 2: place}, s3="ListMultipartUploads"),
+        "PutObject": AskedV2("PutObject", key, BODY, s3="PutObject"),
+        "GetObject": AskedV2("GetObject", key, s3="GetObject"),
+        "GetObject range": AskedV2("GetObject", key | {0x8003: {1: u64(1), 2: u64(3)}}, s3="GetObjectRange"),
+        "GetObject part": AskedV2("GetObject", key | {0x8004: u32(1)}, s3="GetObjectPart"),
+        "GetRanges": AskedV2("GetRanges", key | {3: [{1: u64(1), 2: u64(3)}]}, s3="GetObjectRange"),
+        "HeadObject": AskedV2("HeadObject", key, s3="HeadObject"),
+        "HeadObjects": AskedV2("HeadObjects", {1: bucket, 2: [f"{place}key"]}, s3="HeadObject"),
+        "GetObjectTagging": AskedV2("GetObjectTagging", key, s3="GetObjectTagging"),
+        "PutObjectTagging": AskedV2("PutObjectTagging", key | {3: [{1: "a", 2: "b"}]}, s3="PutObjectTagging"),
+        "DeleteObjectTagging": AskedV2("DeleteObjectTagging", key, s3="DeleteObjectTagging"),
+        "CopyObject from": AskedV2("CopyObject", {1: other, 2: f"{place}copy", 3: bucket, 4: f"{place}key"}, s3="CopyObject from"),
+        "CopyObject to": AskedV2("CopyObject", {1: bucket, 2: f"{place}key2", 3: other, 4: "source"}, s3="CopyObject to"),
+        "CreateMultipartUpload": AskedV2("CreateMultipartUpload", {1: bucket, 2: f"{place}key3"}, s3="CreateMultipartUpload"),
+        "UploadPart": AskedV2("UploadPart", upload | {4: u32(1)}, BODY, s3="UploadPart"),
+        "ListParts": AskedV2("ListParts", upload, s3="ListParts"),
+        "CompleteMultipartUpload": AskedV2("CompleteMultipartUpload", upload | {0x8005: [{1: u32(1)}]}, s3="CompleteMultipartUpload"),
+        "AbortMultipartUpload": AskedV2("AbortMultipartUpload", upload, s3="AbortMultipartUpload"),
+        "DeleteObject": AskedV2("DeleteObject", gone, s3="DeleteObject"),
+        "DeleteObject if": AskedV2("DeleteObject", gone | {0x8003: "x"}, s3="DeleteObject if"),
+        "DeleteObjects": AskedV2("DeleteObjects", {1: bucket, 2: [f"{place}key9"]}, s3="DeleteObjects"),
+        "DeletePrefix": AskedV2("DeletePrefix", gone, s3="DeleteObject"),
+        "DeleteBucket": AskedV2("DeleteBucket", {1: bucket}, s3="DeleteBucket"),
+    }
+
+
+# Numbers of the errors that matter here.
+BUCKET_NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED, MALFORMED, INTERNAL_V2 = 1, 30, 31, [40, 60, 61], 99
+
+
+def failures(operation: str, answer: FrameV2) -> list[int]:
+    """The numbers of the errors in an answer, those of its outcomes too."""
+    if answer.code != OK:
+        return [answer.failure]
+    tag = {"HeadObjects": 2, "DeleteObjects": 1}.get(operation)
+    outcomes = entries(answer.fields.get(1, b"")) if tag else []
+    told = [fields(outcome).get(tag) for outcome in outcomes]
+    return [number(fields(failure)[1]) for failure in told if failure]
+
+
+def native_v2_column(world: World, rule: Rule, bulk: bool) -> dict[str, str]:
+    """As `native_column`, on connections of one kind."""
+    bucket, other = rule.buckets
+    asked = native_v2_operations(bucket, other, rule.place)
+    key = (rule.client.access_key_id, rule.client.secret)
+    # Who has a wrong secret cannot tell whether the server has the right one.
+    open_before = {name: NativeV2(world.server.native_port, *key, bulk=bulk, believes=rule.is_wrong) for name in asked}
+    rule.since()
+    verdicts = {}
+    for name, (operation, told, data, _) in asked.items():
+        native = open_before[name]
+        found = failures(operation, native.ask(operation, told, data)) if native.step == PROCEED else [UNAUTHENTICATED]
+        native.close()
+        refused = {UNAUTHENTICATED, PERMISSION_DENIED} & set(found)
+        verdicts[name] = "-" if refused else "?" if BUCKET_NOT_FOUND in found else "+"
+        # What no right has decided.
+        assert not {*MALFORMED, INTERNAL_V2} & set(found) or operation == "OpenSession", (name, found)
+        if name == "CreateBucket":
+            world.owning.request("DELETE", f"/{bucket}-new")
+    world.owning.request("PUT", f"/{bucket}/in/key", body=BODY)
+    world.owning.request("DELETE", f"/{bucket}-new")
+    return verdicts
+
+
+def table_of_native_v2(world: World) -> str:
+    groups = {}
+    for kind in ["shared", "bulk"]:
+        rules = native_rules(world)
+        groups[kind] = [native_v2_column(world, rule, kind == "bulk") for rule in rules.values()]
+    return table("Native, version 2", list(rules), groups)
+
+
+@pytest.mark.weakness(20, 21, 23)
+def test_every_operation_of_version_2_under_every_rule(world):
+    must_be_expected(table_of_native_v2(world))
+
+
+def test_every_operation_of_version_2_is_a_row():
+    """All that the codec has, and all that its page tells of."""
+    rows = {asked.operation for asked in native_v2_operations("b", "o", "").values()}
+    sources = "".join(path.read_text() for path in sorted((WIRE / "src").glob("*.rs")))
+    coded = re.findall(r"^ {4}0x[0-9A-F]{2} (\w+)\(", sources, flags=re.MULTILINE)
+    told = re.findall(r"^\| [0-9A-F]{2} (\w+) \|", (WIRE / "PROTOCOL.md").read_text(), flags=re.MULTILINE)
+    assert set(coded) == rows and len(coded) == len(rows)
+    assert told and set(told) <= rows, set(told) - rows
+
+
+def rows_of(title: str) -> tuple[list[str], dict[str, list[str]]]:
+    """The rules of a table of the file, and its rows: a text for each group of columns."""
+    lines = expected(f"== {title}\n").splitlines()
+    legend = [line[3:] for line in lines if re.match(r"[ \d]\d ", line)]
+    rows = {}
+    for line in lines[len(legend) + 2 :]:
+        if match := re.fullmatch(r"(\S.*?) {2,}([-+? ]+)", line):
+            rows[match[1]] = match[2].split("  ")
+    return legend, rows
+
+
+def test_the_native_port_lets_in_whom_s3_lets_in():
+    """Cell by cell, in the tables of the file."""
+    s3_rules, s3 = rows_of("S3, signed in the Authorization header, or not at all")
+    compared = 0
+    for title, counterparts in {
+        "Native": {name: name for name in native_operations("b", "")},
+        "Native, version 2": {name: asked.s3 for name, asked in native_v2_operations("b", "o", "").items() if asked.s3},
+    }.items():
+        rules, rows = rows_of(title)
+        assert set(counterparts) <= set(rows)
+        at = [s3_rules.index(rule) for rule in rules]
+        for name, counterpart in counterparts.items():
+            for cells in rows[name]:
+                assert cells == "".join(s3[counterpart][0][i] for i in at), (title, name)
+                compared += len(cells)
+    assert compared > 2000
 
 
 def callers_of_admin(world: World) -> dict[str, Callable]:
@@ -576,7 +726,8 @@ def test_a_front_that_forgets_a_check_is_found(new_server):
         server = new_server(fault, JAY_ADMIN_TOKEN=TOKEN, JAY_SIGNING_SECRET=SECRET, JAY_PLANT=fault)
         server.program = PLANTED
         world = World(server.start())
-        tables = (make(world) for make in [table_of_admin, table_of_other_proofs, table_of_headers])
+        kinds = [table_of_admin, table_of_headers, table_of_other_proofs, table_of_native, table_of_native_v2]
+        tables = (kind(world) for kind in kinds)
         assert any(found != expected(found) for found in tables), fault
         server.kill()
     assert faults

@@ -19,7 +19,10 @@ use super::{
     operation::{Answer, V1, perform},
     wire::{End, Wire},
 };
-use crate::listener::Record;
+use crate::{
+    listener::Record,
+    planted::{self, Fault},
+};
 
 /// Who calls, once that is proven; `first` is the beginning of what it says.
 pub(super) async fn shake_hands(
@@ -43,7 +46,10 @@ pub(super) async fn shake_hands(
         Ok(caller) => {
             wire.put(&Welcome::Accepted.to_bytes()).await?;
             wire.flush().await?;
-            Ok(caller.at_address(session.peer))
+            match planted::is(Fault::LostAddressV1) {
+                true => Ok(caller),
+                false => Ok(caller.at_address(session.peer)),
+            }
         }
         Err(error) => {
             session.refused_handshake(error);
