@@ -816,6 +816,32 @@ def test_an_interrupt_leaves_no_unfinished_file(mine, tmp_path):
     assert os.listdir(back) == []
 
 
+def test_an_interrupted_upload_from_standard_input_is_given_up(mine):
+    """Nobody could go on with it."""
+    server, jay, at = mine()
+    with jay.start("cp", "-", f"{at}/k") as process:
+        process.stdin.write(os.urandom(3 * PART))
+        process.stdin.flush()
+        while requests(server, "UploadPart") < 2:
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+    assert "Uploads" not in boto(server).list_multipart_uploads(Bucket="default")
+
+
+def test_a_server_that_is_gone_ends_it(mine, tmp_path):
+    server, jay, at = mine()
+    for number in range(5000):
+        write(tmp_path / "tree" / f"{number}", os.urandom(20_000))
+    with jay.start("sync", tmp_path / "tree", at) as process:
+        while requests(server, "PutObject") < 100:
+            assert process.poll() is None
+        server.kill()
+        out, errors = process.communicate(timeout=200)
+    assert process.returncode == FAILED and errors.count(b"\n") <= 66 and len(out.splitlines()) < 5000
+    assert errors.endswith(b"the rest is given up; the same command goes on where this one ended\n")
+
+
 def test_a_server_that_restarts_is_waited_for(mine, tmp_path):
     server, jay, at = mine()
     tree = tmp_path / "tree"

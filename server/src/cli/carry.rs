@@ -4,25 +4,28 @@ use std::{
     fmt, fs,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
 use anyhow::{Context as _, bail, ensure};
+use jay_client::ErrorKind;
 use serde::Serialize;
 
 use super::{
     Usage,
     filter::Filter,
     place::Place,
-    store::{KEYS_MAX, Object, Stores},
+    store::{self, KEYS_MAX, Object, Stores},
     teller::shown,
     transfer::{
         Mover, Target, Wanted,
         file::{Directory, aside},
-        patiently,
     },
     tree::{self, Entry, Source, Symlinks, Tree, relative_path},
 };
+
+/// Why the rest is not tried.
+pub const GIVEN_UP: &str = "the rest is given up; the same command goes on where this one ended";
 
 /// Options of all verbs that carry something.
 #[derive(Clone, Debug, clap::Args)]
@@ -212,6 +215,7 @@ pub struct Carrier {
     carried: AtomicU64,
     bytes: AtomicU64,
     deleted: AtomicU64,
+    is_over: AtomicBool,
 }
 
 /// What was done with something, for programs.
@@ -248,6 +252,7 @@ impl Carrier {
             carried: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             deleted: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
         }
     }
 
@@ -260,6 +265,21 @@ impl Carrier {
     pub fn failed(&self, place: &str, why: impl std::fmt::Display) {
         self.attempted.fetch_add(1, Relaxed);
         self.mover.teller.failed(place, why);
+    }
+
+    /// Whether there is no use in going on: a server is gone, or knows the access key no more.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Relaxed)
+    }
+
+    fn failed_with(&self, place: &str, error: &anyhow::Error) {
+        let of_store = error.downcast_ref::<store::Error>();
+        if of_store
+            .is_some_and(|error| error.is_unreachable() || error.kind == ErrorKind::Unauthenticated)
+        {
+            self.is_over.store(true, Relaxed);
+        }
+        self.failed(place, format_args!("{error:#}"));
     }
 
     /// Carries an entry, and tells of it.
@@ -288,7 +308,7 @@ impl Carrier {
         if !self.is_dry_run
             && let Err(error) = self.bring(entry, &end).await
         {
-            return self.failed(&source, format_args!("{error:#}"));
+            return self.failed_with(&source, &error);
         }
         self.attempted.fetch_add(1, Relaxed);
         self.carried.fetch_add(1, Relaxed);
@@ -338,8 +358,8 @@ impl Carrier {
     async fn let_go(&self, from: &Target, object: &Object) -> anyhow::Result<()> {
         if self.is_move {
             let (bucket, key) = (&from.remote.bucket, &from.remote.key);
-            let delete = || from.store.delete(bucket, key, Some(&object.etag));
-            patiently(delete)
+            let delete = from.store.delete(bucket, key, Some(&object.etag));
+            delete
                 .await
                 .context("it was carried, and stays where it was too")?;
         }
@@ -373,7 +393,7 @@ impl Carrier {
             .collect();
         let results = match self.is_dry_run {
             true => Ok(keys.iter().map(|_| Ok(())).collect()),
-            false => patiently(|| target.store.delete_many(&target.remote.bucket, &keys)).await,
+            false => target.store.delete_many(&target.remote.bucket, &keys).await,
         };
         match results {
             Ok(results) => {

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 
 use super::{
     Usage,
-    carry::{Carrier, CarryArgs, Ends, Root},
+    carry::{Carrier, CarryArgs, Ends, GIVEN_UP, Root},
     cat,
     crew::Crew,
     filter::Filter,
@@ -146,6 +146,10 @@ impl Copy<'_> {
         let carrier = Arc::new(self.carrier(mover, from));
         let mut crew = Crew::new(self.args.carry.concurrency.into());
         while let Some(found) = tree.recv().await {
+            if carrier.is_over() {
+                crew.done().await;
+                bail!(GIVEN_UP);
+            }
             match found {
                 Found::Entry(entry) => {
                     let (carrier, ends) = (carrier.clone(), ends.clone());
@@ -202,7 +206,7 @@ impl Copy<'_> {
             key: remote.name().to_owned(),
             size: object.size,
             modified: object.modified,
-            source: Source::Object(object),
+            source: Source::Object(Box::new(object)),
         };
         Ok((Root::Prefix(target), entry))
     }

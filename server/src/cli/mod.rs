@@ -204,7 +204,10 @@ impl ClientCommand {
         let done = runtime.block_on(async {
             tokio::select! {
                 done = self.work() => done,
-                _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(EXIT_INTERRUPTED)),
+                _ = tokio::signal::ctrl_c() => {
+                    let _ = tokio::time::timeout(CLEAN_UP, transfer::give_up()).await;
+                    Ok(ExitCode::from(EXIT_INTERRUPTED))
+                }
             }
         });
         runtime.shutdown_timeout(CLEAN_UP);

@@ -13,7 +13,7 @@ use super::{
     place::{Place, Remote},
     store::{KEYS_MAX, StoreArgs, Stores},
     teller::{TellArgs, Teller, shown},
-    transfer::{Target, patiently},
+    transfer::Target,
     tree::{Found, Source, Symlinks},
 };
 
@@ -110,7 +110,7 @@ impl Remove {
         let delete = async {
             let target = self.target(place.clone())?;
             if !self.args.dry_run {
-                patiently(|| target.store.delete(&place.bucket, &place.key, None)).await?;
+                target.store.delete(&place.bucket, &place.key, None).await?;
             }
             anyhow::Ok(())
         };
@@ -157,7 +157,12 @@ impl Remove {
         let results = match self.args.dry_run {
             true => keys.iter().map(|_| Ok(())).collect(),
             false if keys.is_empty() => Vec::new(),
-            false => patiently(|| target.store.delete_many(&target.remote.bucket, keys)).await?,
+            false => {
+                target
+                    .store
+                    .delete_many(&target.remote.bucket, keys)
+                    .await?
+            }
         };
         for (key, result) in keys.iter().zip(results) {
             let name = target.remote.with_key(key.clone()).to_string();

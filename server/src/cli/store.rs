@@ -13,22 +13,28 @@ use std::{
     borrow::Cow,
     collections::BTreeMap,
     fmt,
-    time::{Duration, SystemTime},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
 use jay_client::{ContentHeaders, ErrorKind};
 
+use http::pause;
 use native::Native;
 use s3::S3;
 
 pub use self::{
-    http::{Ask, Endpoint, Settings, link, pause},
+    http::{Ask, Endpoint, Settings, link},
     stores::{StoreArgs, Stores},
 };
 
 /// Most keys of one [`Store::delete_many`].
 pub const KEYS_MAX: usize = 1000;
+/// Attempts of what fails in passing.
+const ATTEMPTS_MAX: u32 = 8;
+/// How long a server may send a request away for being one of too many.
+const THROTTLED_MAX: Duration = Duration::from_secs(600);
 /// Name of the user metadata in which the time of a file is kept: seconds since 1970 with a fraction, as rclone has it.
 const MTIME: &str = "mtime";
 
@@ -55,21 +61,18 @@ impl Error {
         }
     }
 
-    /// Whether the server asks for fewer requests; the same one succeeds later.
-    pub fn is_throttled(&self) -> bool {
-        self.kind == ErrorKind::RateLimited
+    /// Whether no answer came, so that nobody knows of the server.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(
+            self.kind,
+            ErrorKind::ConnectionLost | ErrorKind::Timeout | ErrorKind::Unavailable
+        )
     }
 
     /// Whether the same request may succeed when it is sent again at once, and does no harm if it was done already.
     pub fn is_passing(&self) -> bool {
-        matches!(
-            self.kind,
-            ErrorKind::ConnectionLost
-                | ErrorKind::Timeout
-                | ErrorKind::Unavailable
-                | ErrorKind::ChecksumMismatch
-                | ErrorKind::Conflict
-        )
+        let is_passing = matches!(self.kind, ErrorKind::ChecksumMismatch | ErrorKind::Conflict);
+        is_passing || self.is_unreachable()
     }
 }
 
@@ -223,24 +226,67 @@ pub struct Part {
 }
 
 /// See the module.
-pub enum Store {
-    /// Over the native protocol.
+pub struct Store {
+    way: Way,
+    /// Whether its server has ever answered.
+    was_reached: AtomicBool,
+}
+
+enum Way {
     Native(Native),
-    /// Over S3.
     S3(S3),
 }
 
-/// The same call of either.
+/// The same call of either, again where a failure passes.
 macro_rules! of_either {
     ($self:ident.$($call:tt)+) => {
-        match $self {
-            Self::Native(store) => store.$($call)+.await,
-            Self::S3(store) => store.$($call)+.await,
-        }
+        $self.patiently(|| async {
+            match &$self.way {
+                Way::Native(store) => store.$($call)+.await,
+                Way::S3(store) => store.$($call)+.await,
+            }
+        })
+        .await
     };
 }
 
 impl Store {
+    fn new(way: Way) -> Self {
+        Self {
+            way,
+            was_reached: AtomicBool::new(false),
+        }
+    }
+
+    /// Does what may be done again, again when it fails in passing: for long when there are too many requests, for a while when
+    /// a server is gone that was there.
+    async fn patiently<T, F: Future<Output = Result<T>>>(&self, work: impl Fn() -> F) -> Result<T> {
+        let began = Instant::now();
+        let mut attempts = 1;
+        loop {
+            let done = work().await;
+            if !done.as_ref().is_err_and(Error::is_unreachable) {
+                self.was_reached.store(true, Relaxed);
+            }
+            let error = match done {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            let is_worth_it = match error.kind {
+                ErrorKind::RateLimited => began.elapsed() < THROTTLED_MAX,
+                _ if error.is_passing() => {
+                    attempts < ATTEMPTS_MAX && self.was_reached.load(Relaxed)
+                }
+                _ => false,
+            };
+            if !is_worth_it {
+                return Err(error);
+            }
+            tokio::time::sleep(pause(attempts, error.retry_after)).await;
+            attempts += 1;
+        }
+    }
+
     /// The buckets of the account, by name.
     pub async fn list_buckets(&self) -> Result<Vec<Bucket>> {
         of_either!(self.list_buckets())
@@ -285,7 +331,7 @@ impl Store {
         body: Bytes,
         description: &Description,
     ) -> Result<()> {
-        of_either!(self.put(bucket, key, body, description))
+        of_either!(self.put(bucket, key, body.clone(), description))
     }
 
     /// Makes an object of another one that has this ETag, on the server; with another description, if one is given.
@@ -332,7 +378,7 @@ impl Store {
 
     /// Stores a part.
     pub async fn upload_part(&self, upload: &Upload, number: u32, body: Bytes) -> Result<Part> {
-        of_either!(self.upload_part(upload, number, body))
+        of_either!(self.upload_part(upload, number, body.clone()))
     }
 
     /// The parts that an upload has, by number.
@@ -352,9 +398,9 @@ impl Store {
 
     /// Size in bytes of the largest object that [`Store::copy`] takes.
     pub fn copy_bytes_max(&self) -> u64 {
-        match self {
-            Self::Native(_) => u64::MAX,
-            Self::S3(_) => s3::COPY_BYTES_MAX,
+        match &self.way {
+            Way::Native(_) => u64::MAX,
+            Way::S3(_) => s3::COPY_BYTES_MAX,
         }
     }
 }

@@ -6,7 +6,7 @@ use anyhow::bail;
 
 use super::{
     Usage,
-    carry::{Carrier, CarryArgs, Ends, Root},
+    carry::{Carrier, CarryArgs, Ends, GIVEN_UP, Root},
     compare::{By, difference},
     crew::Crew,
     filter::Filter,
@@ -105,6 +105,10 @@ impl Sync {
         let mut crew = Crew::new(args.carry.concurrency.into());
         let mut seen = Seen::default();
         while let Some(pair) = pairs.next().await {
+            if self.carrier.is_over() {
+                crew.done().await;
+                bail!(GIVEN_UP);
+            }
             seen.has_source |= matches!(pair, Pair::One(Side::Left, _) | Pair::Both(..));
             let sync = self.clone();
             match pair {

@@ -11,8 +11,8 @@ use std::{
     collections::BTreeMap,
     ops::RangeInclusive,
     path::Path,
-    sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use anyhow::ensure;
@@ -30,7 +30,7 @@ use self::file::{Directory, Source, aside};
 use super::{
     place::Remote,
     sign::{hex, unhex},
-    store::{self, Description, Object, Part, Range, Store, Upload, pause},
+    store::{self, Description, Download, Object, Part, Range, Store, Upload},
     teller::Teller,
 };
 
@@ -43,13 +43,10 @@ const PARTS_MAX: u64 = 10_000;
 const PARTS_OF_A_SIZE: u32 = 1000;
 /// Parts of one body that are on their way at a time.
 const PARTS_AT_ONCE: usize = 8;
+/// How often a body is asked for that comes in pieces only.
+const FETCHES_MAX: u32 = 4;
 /// Bodies and parts in memory, in KiB.
 const MEMORY_KIB: u32 = 128 << 10;
-/// Attempts of a transfer that fails in passing.
-const ATTEMPTS_MAX: u32 = 4;
-/// How long a server may send a transfer away for being one of too many.
-const THROTTLED_MAX: Duration = Duration::from_secs(600);
-
 /// A place in a store that is open.
 #[derive(Clone)]
 pub struct Target {
@@ -80,7 +77,7 @@ impl Target {
 
     /// What the object there is.
     pub async fn head(&self) -> store::Result<Object> {
-        patiently(|| self.store.head(&self.remote.bucket, &self.remote.key)).await
+        self.store.head(&self.remote.bucket, &self.remote.key).await
     }
 }
 
@@ -142,7 +139,7 @@ impl Long<'_> {
             Self::File(file) => file.bytes(start, length).await,
             Self::Object(from, etag) => {
                 let range = Range::Between(start, start + length);
-                let (_, bytes) = patiently(|| fetch(from, Some(range), Some(etag))).await?;
+                let (_, bytes) = fetch(from, Some(range), Some(etag)).await?;
                 let bytes = joined(bytes);
                 ensure!(
                     bytes.len() as u64 == length,
@@ -181,7 +178,7 @@ impl Mover {
 
     async fn put(&self, body: Bytes, to: &Target, description: &Description) -> anyhow::Result<()> {
         let Remote { bucket, key, .. } = &to.remote;
-        patiently(|| to.store.put(bucket, key, body.clone(), description)).await?;
+        to.store.put(bucket, key, body.clone(), description).await?;
         self.teller.advance(body.len() as u64);
         Ok(())
     }
@@ -276,7 +273,7 @@ impl Mover {
         number: u32,
         body: Bytes,
     ) -> anyhow::Result<Part> {
-        let part = patiently(|| to.store.upload_part(upload, number, body.clone())).await?;
+        let part = to.store.upload_part(upload, number, body.clone()).await?;
         self.teller.advance(body.len() as u64);
         Ok(part)
     }
@@ -297,24 +294,22 @@ impl Mover {
             return Ok(size);
         }
         let upload = create(to, &description).await?;
+        *unrepeatable() = Some((to.store.clone(), upload.clone()));
         let stored = async {
             let first = self.send_part(to, &upload, 1, first).await?;
             let rest = self.stream_parts(reader, to, &upload).await?;
-            Ok::<_, anyhow::Error>([vec![first], rest].concat())
+            let mut all = [vec![first], rest].concat();
+            all.sort_by_key(|part| part.number);
+            complete(to, &upload, &all).await?;
+            describe(to, &description).await?;
+            Ok(all.iter().map(|part| part.size).sum())
         };
-        match stored.await {
-            Ok(mut stored) => {
-                stored.sort_by_key(|part| part.number);
-                complete(to, &upload, &stored).await?;
-                describe(to, &description).await?;
-                Ok(stored.iter().map(|part| part.size).sum())
-            }
-            // What has come from there does not come again.
-            Err(error) => {
-                let _ = to.store.abort(&upload).await;
-                Err(error)
-            }
+        let stored = stored.await;
+        if stored.is_err() {
+            give_up().await;
         }
+        *unrepeatable() = None;
+        stored
     }
 
     /// Sends what comes behind the first part.
@@ -349,7 +344,7 @@ impl Mover {
     ) -> anyhow::Result<Object> {
         if size <= WHOLE_BYTES_MAX {
             let _room = self.room(size).await;
-            let (object, pieces) = patiently(|| fetch(from, None, None)).await?;
+            let (object, pieces) = fetch(from, None, None).await?;
             // Unless it is another one by now.
             if object.size <= WHOLE_BYTES_MAX {
                 directory.write(relative, pieces, mtime(&object)).await?;
@@ -421,14 +416,14 @@ impl Mover {
                 object.etag.as_str(),
             );
             let description = self.wanted.is_something().then_some(&description);
-            patiently(|| to.store.copy(named, (bucket, key), description)).await?;
+            to.store.copy(named, (bucket, key), description).await?;
             self.teller.advance(object.size);
             return Ok(());
         }
         let body = Long::Object(from, &object.etag);
         if object.size <= WHOLE_BYTES_MAX {
             let _room = self.room(object.size).await;
-            let (_, pieces) = patiently(|| fetch(from, None, Some(&object.etag))).await?;
+            let (_, pieces) = fetch(from, None, Some(&object.etag)).await?;
             return self.put(joined(pieces), to, &description).await;
         }
         let parts = Parts::of(object.size);
@@ -453,6 +448,21 @@ impl Mover {
         let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
         let room = self.memory.acquire_many(kib.min(MEMORY_KIB)).await;
         room.expect("the semaphore is never closed")
+    }
+}
+
+/// An upload that is under way and whose source does not come again.
+static UNREPEATABLE: Mutex<Option<(Arc<Store>, Upload)>> = Mutex::new(None);
+
+fn unrepeatable() -> MutexGuard<'static, Option<(Arc<Store>, Upload)>> {
+    UNREPEATABLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Aborts what nobody could go on with, as when the program is interrupted.
+pub async fn give_up() {
+    let given_up = unrepeatable().take();
+    if let Some((store, upload)) = given_up {
+        let _ = store.abort(&upload).await;
     }
 }
 
@@ -503,14 +513,26 @@ async fn fetch(
     etag: Option<&str>,
 ) -> store::Result<(Object, Vec<Bytes>)> {
     let Remote { bucket, key, .. } = &from.remote;
-    let mut download = from.store.get(bucket, key, range, etag).await?;
-    let mut pieces = Vec::new();
-    if range.is_some() || download.object.size <= WHOLE_BYTES_MAX {
-        while let Some(piece) = download.next().await? {
-            pieces.push(piece);
+    let mut attempts = 1;
+    loop {
+        let mut download = from.store.get(bucket, key, range, etag).await?;
+        if range.is_none() && download.object.size > WHOLE_BYTES_MAX {
+            return Ok((download.object, Vec::new()));
+        }
+        match collected(&mut download).await {
+            Ok(pieces) => return Ok((download.object, pieces)),
+            Err(error) if error.is_passing() && attempts < FETCHES_MAX => attempts += 1,
+            Err(error) => return Err(error),
         }
     }
-    Ok((download.object, pieces))
+}
+
+async fn collected(download: &mut Download) -> store::Result<Vec<Bytes>> {
+    let mut pieces = Vec::new();
+    while let Some(piece) = download.next().await? {
+        pieces.push(piece);
+    }
+    Ok(pieces)
 }
 
 fn joined(mut pieces: Vec<Bytes>) -> Bytes {
@@ -522,11 +544,11 @@ fn joined(mut pieces: Vec<Bytes>) -> Bytes {
 
 async fn create(to: &Target, description: &Description) -> store::Result<Upload> {
     let Remote { bucket, key, .. } = &to.remote;
-    patiently(|| to.store.create_upload(bucket, key, description)).await
+    to.store.create_upload(bucket, key, description).await
 }
 
 async fn complete(to: &Target, upload: &Upload, parts: &[Part]) -> anyhow::Result<()> {
-    match patiently(|| to.store.complete(upload, parts)).await {
+    match to.store.complete(upload, parts).await {
         // It was completed before: by an attempt whose answer was lost, or by somebody who sends the same file.
         Err(error) if error.kind == ErrorKind::UploadNotFound => {
             let object = to.head().await;
@@ -558,7 +580,9 @@ async fn describe(to: &Target, description: &Description) -> anyhow::Result<()> 
     }
     let Remote { bucket, key, .. } = &to.remote;
     let itself = (bucket.as_str(), key.as_str(), object.etag.as_str());
-    patiently(|| to.store.copy(itself, (bucket, key), Some(description))).await?;
+    to.store
+        .copy(itself, (bucket, key), Some(description))
+        .await?;
     Ok(())
 }
 
@@ -567,29 +591,6 @@ async fn read_up_to(reader: &mut (impl AsyncRead + Unpin), most: u64) -> anyhow:
     let mut reader = reader.take(most);
     while reader.read_buf(&mut bytes).await? > 0 {}
     Ok(bytes.freeze())
-}
-
-/// Does what may be done again, again when it fails in passing.
-pub async fn patiently<T, F: Future<Output = store::Result<T>>>(
-    work: impl Fn() -> F,
-) -> store::Result<T> {
-    let began = Instant::now();
-    let mut attempts = 1;
-    loop {
-        let error = match work().await {
-            Ok(done) => return Ok(done),
-            Err(error) => error,
-        };
-        let is_worth_it = match error.is_throttled() {
-            true => began.elapsed() < THROTTLED_MAX,
-            false => error.is_passing() && attempts < ATTEMPTS_MAX,
-        };
-        if !is_worth_it {
-            return Err(error);
-        }
-        tokio::time::sleep(pause(attempts, error.retry_after)).await;
-        attempts += 1;
-    }
 }
 
 #[cfg(test)]

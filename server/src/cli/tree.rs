@@ -42,18 +42,18 @@ pub enum Source {
     /// A file.
     File(PathBuf),
     /// An object.
-    Object(Object),
+    Object(Box<Object>),
 }
 
 impl Entry {
     /// An object as an entry of the tree below `prefix`; `None` for what only marks the root of the tree.
     fn of_object(object: Object, prefix: &str) -> Option<Self> {
         let key = object.key.strip_prefix(prefix)?.to_owned();
-        (!key.is_empty()).then(|| Self {
+        (!key.is_empty()).then_some(Self {
             key,
             size: object.size,
             modified: object.modified,
-            source: Source::Object(object),
+            source: Source::Object(Box::new(object)),
         })
     }
 

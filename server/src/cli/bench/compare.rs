@@ -26,6 +26,13 @@ struct Outcome {
     ratio: f64,
 }
 
+/// What one contender did in one round.
+#[derive(Clone, Copy, Default)]
+struct Turn {
+    ops_per_s: f64,
+    p50_ms: f64,
+}
+
 /// The result of a comparison.
 #[derive(Debug, Serialize)]
 pub struct Comparison {
@@ -106,10 +113,9 @@ async fn row(
         load.fill().await.context(contender.name)?;
         loads.push(load);
     }
-    // Of each round: rate and median latency of each contender.
     let mut rounds = Vec::new();
     for number in 0..args.rounds as usize {
-        let mut round = vec![(0.0, 0.0); loads.len()];
+        let mut round = vec![Turn::default(); loads.len()];
         for turn in 0..loads.len() {
             // Who begins changes, for the first one may find the server at rest.
             let at = (number + turn) % loads.len();
@@ -120,7 +126,10 @@ async fn row(
                     contenders[at].name
                 );
             }
-            round[at] = (total.ops_per_s, total.latency_ms.p50);
+            round[at] = Turn {
+                ops_per_s: total.ops_per_s,
+                p50_ms: total.latency_ms.p50,
+            };
         }
         rounds.push(round);
     }
@@ -128,11 +137,15 @@ async fn row(
         load.clean().await?;
     }
     let results = contenders.iter().enumerate().map(|(at, contender)| {
-        let of = |value: &dyn Fn(&Vec<(f64, f64)>) -> f64| median(rounds.iter().map(value));
+        let rates = rounds.iter().map(|round| round[at].ops_per_s);
+        let latencies = rounds.iter().map(|round| round[at].p50_ms);
+        let ratios = rounds
+            .iter()
+            .map(|round| round[0].ops_per_s / round[at].ops_per_s);
         let outcome = Outcome {
-            ops_per_s: of(&|round| round[at].0),
-            p50_ms: of(&|round| round[at].1),
-            ratio: of(&|round| round[0].0 / round[at].0),
+            ops_per_s: median(rates),
+            p50_ms: median(latencies),
+            ratio: median(ratios),
         };
         (contender.name, outcome)
     });

@@ -236,7 +236,7 @@ impl Answer {
         loop {
             let Some(frame) = patiently(self.body.frame()).await? else {
                 // Only now another request may go over it.
-                self.connection.take().map(Connection::keep);
+                self.keep_connection();
                 return Ok(None);
             };
             if let Ok(data) = frame.map_err(|error| lost(&error))?.into_data()
@@ -247,9 +247,15 @@ impl Answer {
         }
     }
 
+    fn keep_connection(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            lock(&connection.kept).push(connection.sender);
+        }
+    }
+
     /// All of it, when it is short.
     async fn text(mut self) -> Result<Bytes> {
-        let body = Limited::new(self.body, TEXT_BYTES_MAX);
+        let body = Limited::new(&mut self.body, TEXT_BYTES_MAX);
         let read = patiently(body.collect()).await?;
         let text = read.map_err(|error| {
             Error::new(
@@ -257,7 +263,7 @@ impl Answer {
                 format!("the answer broke off: {error}"),
             )
         })?;
-        self.connection.take().map(Connection::keep);
+        self.keep_connection();
         Ok(text.to_bytes())
     }
 }
@@ -278,13 +284,6 @@ struct Connection {
     sender: SendRequest<Full<Bytes>>,
     kept: Kept,
     _place: OwnedSemaphorePermit,
-}
-
-impl Connection {
-    /// Leaves it to the next one.
-    fn keep(self) {
-        lock(&self.kept).push(self.sender);
-    }
 }
 
 impl Http {

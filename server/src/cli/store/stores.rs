@@ -4,17 +4,18 @@ use std::{
     collections::HashMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
 use jay_client::{Client, Config, Options};
 use zeroize::Zeroizing;
 
-use super::{Settings, Store, http::Http, native::Native, s3::S3};
+use super::{Settings, Store, Way, http::Http, native::Native, s3::S3};
 use crate::cli::{place::Server, sign::Credentials};
 
-/// How a client is patient with a server that sends it away: what `jay` does has time, and all its requests may be sent again.
-const RETRIES: u32 = 12;
+/// How long a body may wait for a connection: as many wait as `jay` lets go at a time, and connections may be slow.
+const POOL_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// See the module.
 #[derive(Default)]
@@ -59,13 +60,13 @@ impl Stores {
         if let Some(store) = open.get(&name) {
             return Ok(store.clone());
         }
-        let store = Arc::new(match config {
-            Some(config) => Store::Native(Native::new(Client::new(config)?)),
-            None => Store::S3(S3::new(Http::new(
-                self.settings(&Server::S3)?,
-                self.ca_file(),
-            )?)),
-        });
+        let store = Arc::new(Store::new(match config {
+            Some(config) => Way::Native(Native::new(Client::new(config)?)),
+            None => {
+                let settings = self.settings(&Server::S3)?;
+                Way::S3(S3::new(Http::new(settings, self.ca_file())?))
+            }
+        }));
         open.insert(name, store.clone());
         Ok(store)
     }
@@ -101,11 +102,8 @@ impl Stores {
                 "jay:/// is the server that JAY_URL names, which is not set: set it, or write jay://host:port/bucket/key"
             ),
         };
-        if config.options.retries == Options::default().retries {
-            config.options.retries = RETRIES;
-        }
-        if config.options.retry_budget == Options::default().retry_budget {
-            config.options.retry_budget = RETRIES * 100;
+        if config.options.pool_timeout == Options::default().pool_timeout {
+            config.options.pool_timeout = POOL_TIMEOUT;
         }
         config.ca_file = config.ca_file.or_else(|| self.ca_file());
         Ok(config)
