@@ -317,10 +317,13 @@ impl Message for Time {
     fn decode(from: &mut Cursor<'_>, field: &'static str) -> Result<Self, DecodeError> {
         let text = String::decode(from, field)?;
         let at: Option<jiff::Timestamp> = text.parse().ok();
-        let milliseconds = at.and_then(|at| u64::try_from(at.as_millisecond()).ok());
-        milliseconds.map(Self).ok_or(DecodeError {
-            field,
-            problem: Problem::Invalid,
-        })
+        // A fraction of one is cut off, as it is when it is written.
+        let seconds = at.and_then(|at| u64::try_from(at.as_second()).ok());
+        seconds
+            .map(|seconds| Self(seconds * 1000))
+            .ok_or(DecodeError {
+                field,
+                problem: Problem::Invalid,
+            })
     }
 }

@@ -168,6 +168,8 @@ fn a_moment_is_told_in_whole_seconds() {
     Time(1_700_000_000_999).encode(&mut bytes, "time").unwrap();
     assert_eq!(&bytes[2..], b"2023-11-14T22:13:20Z");
     assert_eq!(Time::parse(&bytes), Ok(Time(1_700_000_000_000)));
+    let fraction = b"\0\x182023-11-14T22:13:20.500Z";
+    assert_eq!(Time::parse(fraction), Ok(Time(1_700_000_000_000)));
     assert_eq!(
         Time::parse(b"\0\x05never").unwrap_err().problem,
         Problem::Invalid
