@@ -108,7 +108,7 @@ impl<'a> Play<'a> {
 
     /// The body that a key gets at this point of the script: no two are the same.
     fn body(&self, size: usize) -> Bytes {
-        bytes(size, self.seed << 16 | self.model.len() as u64 + 1)
+        bytes(size, (self.seed << 16) | (self.model.len() as u64 + 1))
     }
 
     /// A write whose success leaves `after` under the key.
@@ -432,7 +432,7 @@ async fn play(server: &Server, name: &str, plans: Vec<Plan>) {
             let mut play = Play::new(server, direct, &format!("{name}{number}"), plan).await;
             play.script().await;
             play.end().await;
-            told.is_well();
+            told.must_be_well();
             number
         })
         .buffer_unordered(AT_ONCE);
@@ -458,7 +458,7 @@ async fn play(server: &Server, name: &str, plans: Vec<Plan>) {
 struct Told(Option<String>);
 
 impl Told {
-    fn is_well(mut self) {
+    fn must_be_well(mut self) {
         self.0 = None;
     }
 }

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from native_v2 import CRC64, HEADER, MAGIC, OPERATIONS, Handshake, encode, entries, fields, mapping, number, sums, u32, u64
+from native_v2 import (
+    CRC32C, CRC64, HEAD_BYTES, HEADER, MAGIC, OPERATIONS, Handshake, encode, entries, fields, head, mapping, number, sums, u32, u64,
+)  # fmt: skip
 
 VECTORS = json.loads((Path(__file__).resolve().parents[2] / "native-client/wire/tests/vectors_v2.json").read_text())
 
@@ -24,7 +26,7 @@ MESSAGES = {
     # Around and beside operations.
     "Call": {0x4001: ("request_id", "text"), 0x4002: ("deadline_ms", "u32"), 0xC003: ("session", "Session"), 0xC004: ("body", "Body")},
     "Reply": {0x4001: ("request_id", "text"), 0xC004: ("body", "Body")},
-    "Session": {1: ("id", "hex"), 2: ("sequence", "u64"), 3: ("lowest", "u64")},
+    "Session": {1: ("id", "hex"), 2: ("sequence", "u64"), 3: ("lowest", "u64"), 4: ("again", "flag")},
     "Body": {1: ("sums", ["u32"]), 2: ("crc64", "u64"), 3: ("follows", "flag"), 4: ("size", "u64")},
     "Chunk": {1: ("sums", ["u32"])},
     "End": {1: ("size", "u64"), 2: ("crc64", "u64"), 0x8003: ("failure", "Failure")},
@@ -188,20 +190,21 @@ def test_frames(vector):
     data, told = data_of(vector), bytes.fromhex(vector["hex"])
     envelope = vector.get("envelope", {"message": "Call", "fields": {}})
     metadata = encode(packed(vector["message"], vector["fields"]) | packed(envelope["message"], envelope["fields"]))
-    assert HEADER.pack(vector["code"], vector["stream_id"], len(metadata), len(data)) + metadata == told
+    first = head(vector["code"], vector["stream_id"], len(metadata), len(data), CRC32C.calc(metadata))
+    assert first + metadata == told
 
     code, stream, metadata_len, data_len = HEADER.unpack(told[: HEADER.size])
     assert (code, stream, data_len) == (vector["code"], vector["stream_id"], len(data))
-    metadata = told[HEADER.size :]
+    metadata = told[HEAD_BYTES:]
     assert len(metadata) == metadata_len
     found = fields(metadata)
     assert named(vector["message"], {tag: found[tag] for tag in found if tag < 0x4000}) == vector["fields"]
     assert named(envelope["message"], {tag: found[tag] for tag in found if tag >= 0x4000}) == envelope["fields"]
-    head = envelope["fields"].get("body") or (vector["fields"] if vector["message"] == "Chunk" else {})
+    body = envelope["fields"].get("body") or (vector["fields"] if vector["message"] == "Chunk" else {})
     if data:
-        assert [u32(told) for told in head["sums"]] == sums(data)
-    if "crc64" in head:
-        assert head["crc64"] == CRC64.calc(data)
+        assert [u32(told) for told in body["sums"]] == sums(data)
+    if "crc64" in body:
+        assert body["crc64"] == CRC64.calc(data)
 
 
 @pytest.mark.parametrize("vector", of_kind("hello"))
