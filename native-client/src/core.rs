@@ -427,8 +427,8 @@ impl Incoming {
         match self {
             Self::Whole(..) => true,
             Self::Following(download) => download.is_over,
-            // What comes last is held against the sum of all of it.
-            Self::Raw(_) => false,
+            // No word follows the last byte there.
+            Self::Raw(_) => true,
         }
     }
 

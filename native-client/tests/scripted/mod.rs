@@ -221,6 +221,7 @@ fn failure(code: ErrorCode) -> Failure {
     Failure {
         code: code as u32,
         message: "Scripted.".to_owned(),
+        s3_code: code.name().to_owned(),
         ..Failure::default()
     }
 }
