@@ -130,7 +130,7 @@ fn transaction(world: &mut World, staged: &State) -> Outcome<Option<Made>> {
         3..6 => delete_bucket(world, &buckets),
         6..20 => delete_objects(world, staged, &buckets),
         20..28 => copy(world, staged, &buckets),
-        28..34 => return tag(world, staged, &buckets),
+        28..40 => return tag(world, staged, &buckets),
         _ => return put(world, staged, &buckets),
     };
     Ok(Some(made))
