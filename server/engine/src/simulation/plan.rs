@@ -131,7 +131,7 @@ impl Plan {
             bad_backups_of_16: one_of([0, 0, 2, 6]),
             backup_items: one_of([1, 3, 16, 256]) as usize,
             free_per_step: one_of([1, 3, 256, 256]) as usize,
-            once_of_16: one_of([0, 0, 4, 12]),
+            once_of_16: one_of([0, 0, 0, 6]),
         }
     }
 
