@@ -179,6 +179,9 @@ class Handshake:
 class NativeV2:
     """One connection."""
 
+    # Whether the server's proof is not looked at.
+    believes = False
+
     def __init__(
         self, port: int, token_id: str = "", secret: str = "", bulk: bool = False, timeout: float = 20, buffer: int = 0,
         believes: bool = False,

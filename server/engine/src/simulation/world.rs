@@ -310,7 +310,7 @@ impl World {
             let is_late = self.dice.of_16(5);
             let was_stopped = self.stopped;
             let mut rounds = Vec::new();
-            let is_raced = self.dice.of_16(1 + 2 * self.plan.races_of_16);
+            let is_raced = self.dice.of_16(2 * self.plan.races_of_16);
             let (dice, state) = (&mut self.dice, &self.acknowledged);
             let next_version = &mut self.next_version;
             let store = self.store.as_mut().expect("open between steps");

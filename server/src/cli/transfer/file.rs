@@ -300,7 +300,13 @@ impl Unfinished {
         if self.is_durable {
             self.file.sync_all()?;
         }
-        fs::rename(&self.path, &self.target)?;
+        match fs::rename(&self.path, &self.target) {
+            // It has come to be one meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                bail!("there is a directory of that name")
+            }
+            renamed => renamed?,
+        }
         self.is_whole = true;
         if self.is_durable {
             let parent = self
