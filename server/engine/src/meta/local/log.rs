@@ -404,7 +404,8 @@ pub fn read_batch(
     let mut window = Window {
         file,
         start: at.offset,
-        limit,
+        // One that was cut ends before the log that was in it.
+        limit: limit.min(file.len()?),
         bytes: Vec::new(),
     };
     match parse_batch(&mut window, epoch, at, true) {
@@ -422,6 +423,7 @@ pub fn next_whole_batch(
     epoch: Option<u64>,
     at: &Position,
 ) -> io::Result<Option<(Position, Box<Batch>)>> {
+    let limit = limit.min(file.len()?);
     let mut chunk = vec![0; 1 << 20];
     let mut offset = from.next_multiple_of(PAGE_BYTES);
     while offset + PAGE_BYTES <= limit {
@@ -465,7 +467,7 @@ pub fn next_whole_batch(
 
 /// The epoch of the batch that begins at `offset`, if one may.
 pub fn epoch_at(file: &dyn DiskFile, offset: u64, limit: u64) -> io::Result<Option<u64>> {
-    if offset + PAGE_BYTES > limit {
+    if offset + PAGE_BYTES > limit.min(file.len()?) {
         return Ok(None);
     }
     let mut page = vec![0; PAGE_BYTES as usize];
