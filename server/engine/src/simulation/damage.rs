@@ -33,10 +33,8 @@ const BEHIND: u64 = 24;
 pub(super) fn live(world: &mut World) -> Outcome {
     // What a hole has swallowed is made up for by the lineage, which is not of rows.
     world.plan.once_of_16 = 0;
-    // Races are for the other lives.
-    if world.plan.races_of_16 == 1 {
-        world.plan.races_of_16 = 0;
-    }
+    // Races are for the other lives above all.
+    world.plan.races_of_16 = world.plan.races_of_16.saturating_sub(2);
     world.live_on()?;
     world.rest()?;
     let damaged = damage(world);

@@ -119,7 +119,7 @@ impl Plan {
             bad_recoveries_of_16: one_of([0, 2, 5, 8]),
             power_cuts_of_16: one_of([16, 14, 12, 8]),
             failing_of_16: one_of([1, 2, 5, 10]),
-            races_of_16: one_of([1, 1, 2, 6]),
+            races_of_16: one_of([1, 2, 4, 8]),
             keys: one_of([3, 6, 10, 16]),
             buckets: one_of([1, 2, 2, 3]),
             batch_max: one_of([1, 2, 4, 8]),
