@@ -845,7 +845,7 @@ async fn ranges_without_end() {
     })
     .await;
     let before = memory("self");
-    let error = in_time(patient(&server).get_ranges("k", &[0..400_000]))
+    let error = in_time(patient(&server).get_ranges("k", std::slice::from_ref(&(0..400_000))))
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
